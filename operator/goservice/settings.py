@@ -1,0 +1,212 @@
+"""The platform's configuration: what a platform team decides once for all services.
+
+It is read at start from a YAML file (camelCase) and from `GOSERVICE_…` variables, which win:
+`GOSERVICE_BUILDS__MAX_CONCURRENT=4` is `builds.maxConcurrent: 4`. An unknown key refuses to start.
+Only `load` reads anything; the rest of the program is handed the frozen result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
+from pydantic.alias_generators import to_camel
+
+from goservice.errors import SettingsError
+
+PREFIX = "GOSERVICE_"
+FILE_VARIABLE = "GOSERVICE_SETTINGS"
+DEFAULT_FILE = Path("/etc/goservice/settings.yaml")
+FOREIGN = ("GOSERVICE_TEST_", "GOSERVICE_OPERATOR_", "GOSERVICE_CLI_")
+"""Beginnings of variables that belong to others: the tests, service links, the command line."""
+
+
+class Section(BaseModel):
+    """A part of the settings."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Images(Section):
+    """The images that the operator runs and builds on. All are written out in the install's file."""
+
+    operator: str
+    """The operator's own image: the build pod's `fetch` container runs it."""
+    kaniko: str
+    """The Kaniko executor."""
+    builder: str
+    """Where Go comes from when a service names no builderImage."""
+    busybox: str
+    """What base Busybox stands for."""
+    alpine: str
+    """What base Alpine stands for."""
+    distroless: str
+    """What base Distroless stands for."""
+
+
+class Compute(Section):
+    """Requests and limits, as quantities."""
+
+    requests: dict[str, str] = {}
+    """What the scheduler sets aside."""
+    limits: dict[str, str] = {}
+    """What may be used at the most."""
+
+
+class Builds(Section):
+    """How builds run."""
+
+    max_concurrent: Annotated[int, Field(ge=1)] = 10
+    """Builds that run at once in the cluster; the others queue."""
+    module_proxy: str
+    """GOPROXY of services that name none."""
+    package_mirror: str = ""
+    """Mirror of the distribution's packages for services that name none."""
+    resources: Compute = Compute()
+    """Requests and limits of the build container, where a service names none."""
+    source_size_limit: str = "2Gi"
+    """Space for the checked-out repository."""
+    output_size_limit: str = "4Gi"
+    """Space for the built image before it is pushed."""
+    cache_size_limit: str = "8Gi"
+    """Space for Go's build and module caches during a build."""
+    insecure_registries: tuple[str, ...] = ()
+    """Registries (host:port) that are spoken to by plain HTTP."""
+    registry_mirrors: tuple[str, ...] = ()
+    """Mirrors of Docker Hub."""
+
+
+class Services(Section):
+    """What runs where a service names nothing."""
+
+    resources: Compute = Compute()
+    """Requests and limits of the service's container."""
+    tmp_size_limit: str = "64Mi"
+    """Space under /tmp."""
+    run_as_user: bool = True
+    """Whether pods name their user. false on OpenShift, which assigns one."""
+
+
+class GitAccess(Section):
+    """Which git servers may be asked."""
+
+    allowed_hosts: tuple[str, ...] = ()
+    """Hosts (host or host:port) that sources may name; empty: all public ones."""
+    allow_http: bool = False
+    """Whether http URLs may be used."""
+    allowed_networks: tuple[IPvAnyNetwork, ...] = ()
+    """Networks (CIDR) that are not public and may be asked all the same."""
+
+
+class Registries(Section):
+    """Which registries images may be pushed to."""
+
+    allowed: tuple[str, ...] = ()
+    """Beginnings of image repositories that services may name, such as registry.example.com/shop/; empty: all."""
+
+
+class Client(Section):
+    """How much of the API server the operator may use."""
+
+    qps: Annotated[float, Field(gt=0)] = 200.0
+    """Requests per second in the long run."""
+    burst: Annotated[int, Field(ge=1)] = 400
+    """Requests at once."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 16
+    """Services that are worked on at once."""
+
+
+class Log(Section):
+    """What the operator logs."""
+
+    format: Literal["text", "json"] = "text"
+    """`json`: one object a line."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+
+
+class Settings(Section):
+    """The whole configuration, immutable, one snapshot per pass."""
+
+    images: Images
+    """Images that the operator runs and builds on."""
+    builds: Builds
+    """How builds run."""
+    services: Services = Services()
+    """What runs where a service names nothing."""
+    git: GitAccess = GitAccess()
+    """Which git servers may be asked."""
+    registries: Registries = Registries()
+    """Which registries images may be pushed to."""
+    client: Client = Client()
+    """How much of the API server the operator may use."""
+    log: Log = Log()
+    """What the operator logs."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to watch; empty: all."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    """Where /healthz, /readyz and /metrics answer."""
+    relist_seconds: Annotated[int, Field(ge=60)] = 3600
+    """Seconds between full looks at the cluster, in case a watch missed something."""
+
+
+def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
+    """The settings of a file and the environment, which wins.
+
+    Raises:
+        SettingsError: naming each key that is unknown or wrong.
+    """
+    path = file or Path(environment.get(FILE_VARIABLE, str(DEFAULT_FILE)))
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise SettingsError(f"{path}: must be a mapping, such as images: {{kaniko: …}}")
+    return _validated(_merged(tree, environment), str(path))
+
+
+def _validated(tree: Mapping[str, Any], origin: str) -> Settings:
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(p) for p in e['loc'])}: "
+            + ("is not a setting" if e["type"] == "extra_forbidden" else e["msg"].lower())
+            for e in error.errors(include_url=False)
+        ]
+        raise SettingsError(f"{origin}: " + "; ".join(faults)) from None
+
+
+def _merged(tree: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The file's tree with the variables written over it."""
+    merged = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
+    for variable in sorted(environment):
+        if (
+            not variable.startswith(PREFIX)
+            or variable == FILE_VARIABLE
+            or variable.startswith(FOREIGN)
+        ):
+            continue
+        *parents, last = [to_camel(part.lower()) for part in variable[len(PREFIX) :].split("__")]
+        place = merged
+        for parent in parents:
+            below = place.get(parent)
+            place[parent] = dict(below) if isinstance(below, dict) else {}
+            place = place[parent]
+        try:
+            place[last] = yaml.safe_load(environment[variable])
+        except yaml.YAMLError:
+            place[last] = environment[variable]
+    return merged

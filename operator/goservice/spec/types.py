@@ -1,0 +1,397 @@
+"""What every field of the resource is made of: bounded text, quantities, rules.
+
+A type here gives the CRD its schema and Python its check from one definition, so that the API
+server and `goservice validate` refuse the same things. It knows nothing of GoServices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import resources
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+SEGMENT = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
+"""One part of a path: `..`, `.` and the empty part are none."""
+HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+REPOSITORY = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+QUANTITY = r"([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?"
+
+PLACEHOLDERS = ("COMMIT", "REVISION", "INPUTS", "NAME", "NAMESPACE")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule over several fields, in CEL for the API server and in Python for everyone else."""
+
+    cel: str
+    message: str
+    holds: Callable[[Any], bool]
+    path: str = ""
+    """The field that the message is about, relative to the model (`maxUnavailable`)."""
+
+
+class Model(BaseModel):
+    """A part of the resource: immutable, camelCase outside, unknown fields refused."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        regex_engine="rust-regex",
+    )
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        for rule in self.rules:
+            if not rule.holds(self):
+                raise PydanticCustomError(
+                    "rule", "{message}", {"message": rule.message, "path": rule.path}
+                )
+        return self
+
+
+@dataclass(frozen=True)
+class Text:
+    """A bounded string; `allowed` completes "must be …" in the error."""
+
+    pattern: str
+    longest: int
+    allowed: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "maxLength": self.longest, "pattern": f"^({self.pattern})$"}
+
+    def _check(self, value: str) -> str:
+        if len(value) > self.longest:
+            bounds = {"n": self.longest, "m": len(value)}
+            raise PydanticCustomError("text", "must be at most {n} characters, has {m}", bounds)
+        if not re.fullmatch(self.pattern, value):
+            words = {"allowed": self.allowed, "value": shown(value)}
+            raise PydanticCustomError("text", "must be {allowed}, not {value}", words)
+        return value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """A string out of a long closed list; `what` completes "must be …" in the error."""
+
+    values: tuple[str, ...]
+    what: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.values)}
+
+    def _check(self, value: str) -> str:
+        if value not in self.values:
+            near = [v for v in self.values if value and value.lower() in v.lower()][:3]
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            words = {"what": self.what, "value": shown(value), "hint": hint}
+            raise PydanticCustomError("enum", "must be {what}, not {value}{hint}", words)
+        return value
+
+
+def shown(value: object) -> str:
+    """A user's value inside a message: escaped, and cut after 60 characters."""
+    written = ascii(value) if isinstance(value, str) else repr(value)
+    return written if len(written) <= 60 else written[:56] + "…" + written[-1]
+
+
+def listing(keys: tuple[str, ...] = (), **bounds: Any) -> Any:
+    """Bounds and list type of a list field; with `keys` a map list, else atomic."""
+    extra: dict[str, Any] = {"x-kubernetes-list-type": "map" if keys else "atomic"}
+    if keys:
+        extra["x-kubernetes-list-map-keys"] = list(keys)
+    return Field(json_schema_extra=extra, **bounds)
+
+
+def unique(field: str, *, optional: bool = False) -> Callable[[list[Any]], list[Any]]:
+    """A check that no two items of a list have the same value in a field."""
+
+    def check(items: list[Any]) -> list[Any]:
+        values = [getattr(item, field) for item in items]
+        seen = [v for v in values if not (optional and v is None)]
+        if len(seen) != len(set(seen)):
+            twice = next(v for v in seen if seen.count(v) > 1)
+            raise PydanticCustomError(
+                "unique",
+                "must not name {field} {value} twice",
+                {"field": field, "value": shown(twice)},
+            )
+        return items
+
+    return check
+
+
+def _quantity(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError(
+            "quantity",
+            "must be a quantity such as 500m, 1 or 256Mi, not {value}",
+            {"value": shown(value)},
+        )
+    if not re.fullmatch(QUANTITY, str(value)) or len(str(value)) > 32:
+        raise PydanticCustomError(
+            "quantity",
+            "must be a quantity such as 500m, 1 or 256Mi, not {value}",
+            {"value": shown(value)},
+        )
+    return str(value)
+
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_quantity),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": f"^({QUANTITY})$",
+            "maxLength": 32,
+        }
+    ),
+]
+
+_FACTORS = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
+    "k": Decimal("1e3"), "M": Decimal("1e6"), "G": Decimal("1e9"), "T": Decimal("1e12"),
+    "P": Decimal("1e15"), "E": Decimal("1e18"),
+    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
+}  # fmt: skip
+
+
+def amount(quantity: str) -> Decimal:
+    """The number that a quantity stands for: cores, bytes."""
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)(?:(?<=[eE])([0-9]+))?", quantity)
+    if match is None:
+        raise ValueError(f"not a quantity: {quantity!r}")
+    number, unit, exponent = match.groups()
+    if exponent is not None:
+        return Decimal(number) * Decimal(10) ** int(exponent)
+    return Decimal(number) * _FACTORS[unit]
+
+
+def _int_or_percent(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1000:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"([0-9]|[1-9][0-9]|100)%", value):
+        return value
+    raise PydanticCustomError(
+        "intOrPercent",
+        "must be a whole number from 0 to 1000 or a percentage such as 25%, not {value}",
+        {"value": shown(value)},
+    )
+
+
+IntOrPercent = Annotated[
+    int | str,
+    BeforeValidator(_int_or_percent),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": "^([0-9]|[1-9][0-9]|100)%$",
+            "maxLength": 4,
+            "minimum": 0,
+            "maximum": 1000,
+        }
+    ),
+]
+
+
+def _int_or_name(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?", value):
+        return value
+    raise PydanticCustomError(
+        "port",
+        "must be a port number from 1 to 65535 or the name of a port, not {value}",
+        {"value": shown(value)},
+    )
+
+
+PortOrName = Annotated[
+    int | str,
+    BeforeValidator(_int_or_name),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "pattern": "^[a-z]([-a-z0-9]{0,13}[a-z0-9])?$",
+            "maxLength": 15,
+            "minimum": 1,
+            "maximum": 65535,
+        }
+    ),
+]
+
+ObjectName = Annotated[
+    str,
+    Text(
+        r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+        253,
+        "a Kubernetes object name (lower case letters, digits, - and .)",
+    ),
+]
+PortName = Annotated[
+    str,
+    Text(
+        r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?",
+        15,
+        "a port name (lower case letters, digits and -, at most 15, starting with a letter)",
+    ),
+]
+ImageRepository = Annotated[
+    str,
+    Text(
+        REPOSITORY,
+        255,
+        "an image repository without tag or digest, such as registry.example.com/shop/checkout",
+    ),
+]
+ImageReference = Annotated[
+    str,
+    Text(
+        REPOSITORY + r"(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        512,
+        "an image reference, such as alpine:3.24 or registry.example.com/base@sha256:…",
+    ),
+]
+Digest = Annotated[
+    str, Text(r"sha256:[0-9a-f]{64}", 71, "a digest: sha256: and 64 lower case hex digits")
+]
+GitURL = Annotated[
+    str,
+    Text(
+        r"https?://" + HOST + r"(/[A-Za-z0-9_~+-][A-Za-z0-9._~+-]*)+/?",
+        512,
+        "an http(s) URL of a git repository without user, password, query or '..'",
+    ),
+]
+Revision = Annotated[
+    str,
+    Text(
+        r"[A-Za-z0-9_]([A-Za-z0-9._+@-]*[A-Za-z0-9_+@-])?(/[A-Za-z0-9_]([A-Za-z0-9._+@-]*[A-Za-z0-9_+@-])?)*",
+        200,
+        "a branch, a tag, a full commit of 40 hex digits, or refs/…",
+    ),
+]
+RepositoryPath = Annotated[
+    str,
+    Text(
+        rf"\.|{SEGMENT}(/{SEGMENT})*",
+        255,
+        "a path below the repository's root, without a leading / or ..",
+    ),
+]
+Package = Annotated[
+    str, Text(rf"\.|\./{SEGMENT}(/{SEGMENT})*", 255, "a package path such as . or ./cmd/checkout")
+]
+AbsolutePath = Annotated[str, Text(rf"(/{SEGMENT})+", 255, "an absolute path without ..")]
+Binary = Annotated[
+    str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", 63, "a file name of letters, digits, ., _ and -")
+]
+BuildTag = Annotated[
+    str, Text(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,63}", 64, "a Go build tag of letters, digits, _ and .")
+]
+PackageName = Annotated[
+    str,
+    Text(
+        r"[a-z0-9][a-z0-9+._-]{0,63}",
+        64,
+        "a package name of lower case letters, digits, +, ., _ and -",
+    ),
+]
+MirrorURL = Annotated[
+    str,
+    Text(
+        r"https?://" + HOST + rf"(/{SEGMENT})*/?",
+        255,
+        "an http(s) URL without user, password or query",
+    ),
+]
+_PROXY = r"(https?://" + HOST + rf"(/{SEGMENT})*/?|direct|off)"
+ModuleProxy = Annotated[
+    str,
+    Text(
+        rf"{_PROXY}([,|]{_PROXY})*",
+        512,
+        "a GOPROXY list: http(s) URLs, direct or off, separated by , or |",
+    ),
+]
+VariableName = Annotated[
+    str,
+    Text(
+        r"[A-Za-z0-9_][A-Za-z0-9_./~-]*\.[A-Za-z_][A-Za-z0-9_]*",
+        255,
+        "a package path and a variable, such as main.version",
+    ),
+]
+_PLACEHOLDER = r"\$\((" + "|".join(PLACEHOLDERS) + r")\)"
+_ALLOWED = ", ".join(f"$({name})" for name in PLACEHOLDERS)
+VariableValue = Annotated[
+    str,
+    Text(
+        rf"([A-Za-z0-9 ._:/@+,=~#-]|{_PLACEHOLDER})*",
+        512,
+        f"letters, digits, spaces, ._:/@+,=~#- and the placeholders {_ALLOWED}",
+    ),
+]
+Tag = Annotated[
+    str,
+    Text(
+        rf"([A-Za-z0-9_]|{_PLACEHOLDER})([A-Za-z0-9_.-]|{_PLACEHOLDER})*",
+        128,
+        f"an image tag, in which these placeholders stand: {_ALLOWED}",
+    ),
+]
+UserName = Annotated[
+    str,
+    Text(
+        r"[a-z_][a-z0-9_-]{0,31}",
+        32,
+        "a Unix user name (lower case letters, digits, _ and -, at most 32)",
+    ),
+]
+EnvName = Annotated[str, Text(r"[A-Za-z_.-][A-Za-z0-9_.-]*", 255, "an environment variable name")]
+TimeZone = Annotated[
+    str,
+    OneOf(
+        tuple(sorted(resources.files("tzdata").joinpath("zones").read_text().split())),
+        "a name of the IANA time zone database, such as Europe/Paris",
+    ),
+]
