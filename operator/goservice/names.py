@@ -1,0 +1,165 @@
+"""Every name, label, annotation, tag and hash that the operator makes, in one place.
+
+Names carry the hash of what goes in and the attempt, so that a repeated request meets "already
+exists" instead of doing the work twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+from goservice import spec
+from goservice.settings import Settings
+from goservice.spec import GROUP, GoService
+
+OPERATOR = "goservice-operator"
+"""Field manager, managed-by label and everything that installs the operator."""
+HANDOVER = "goservice-operator-handover"
+"""The second field manager, which holds `replicas` while it changes hands."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+COMPONENT = "app.kubernetes.io/component"
+SERVICE = f"{GROUP}/service"
+
+COMMIT = f"{GROUP}/commit"
+INPUTS = f"{GROUP}/inputs"
+ATTEMPT = f"{GROUP}/attempt"
+TRIGGER = f"{GROUP}/trigger"
+TEMPLATE = f"{GROUP}/template"
+"""Hash of the pod template's inputs."""
+GO_VERSION = f"{GROUP}/go-version"
+REBUILD_HANDLED = f"{GROUP}/rebuild-handled-at"
+RESTART_HANDLED = f"{GROUP}/restart-handled-at"
+RESTARTED_AT = f"{GROUP}/restarted-at"
+
+Canonical = dict[str, Any]
+
+
+def labels(service: GoService, component: str) -> dict[str, str]:
+    """The labels of every child; never the resource's own ones."""
+    return {
+        "app.kubernetes.io/name": service.name,
+        MANAGED_BY: OPERATOR,
+        "app.kubernetes.io/part-of": OPERATOR,
+        COMPONENT: component,
+        SERVICE: service.name,
+    }
+
+
+def selector(service: GoService) -> dict[str, str]:
+    """What Deployment and Service select on; it never changes."""
+    return {SERVICE: service.name, COMPONENT: "app"}
+
+
+def selector_text(service: GoService) -> str:
+    """The selector as kubectl takes it."""
+    return ",".join(f"{key}={value}" for key, value in sorted(selector(service).items()))
+
+
+def build_account(service: GoService) -> str:
+    """The build's ServiceAccount, which has no rights."""
+    return f"{service.name}-build"
+
+
+def build(service: GoService, inputs: str, attempt: int) -> str:
+    """The name of a build: its Job and its ConfigMap."""
+    return f"{service.name}-build-{inputs}-{attempt}"
+
+
+def expand(text: str, service: GoService, commit: str, inputs: str) -> str:
+    """The text with its placeholders filled in."""
+    git = service.spec.source.git if service.spec.source else None
+    revision = (git.revision if git else None) or commit
+    values = {
+        "COMMIT": commit,
+        "REVISION": re.sub(r"[^A-Za-z0-9_.-]", "-", revision)[:64],
+        "INPUTS": inputs,
+        "NAME": service.name,
+        "NAMESPACE": service.namespace,
+    }
+    return re.sub(r"\$\(([A-Z]+)\)", lambda m: values[m[1]], text)
+
+
+def tag(service: GoService, commit: str, inputs: str) -> str:
+    """The tag to push, at most 128 characters."""
+    return expand(service.spec.image.tag, service, commit, inputs)[:128]
+
+
+def destination(service: GoService, commit: str, inputs: str) -> str:
+    """Repository and tag to push."""
+    return f"{service.spec.image.repository}:{tag(service, commit, inputs)}"
+
+
+def image(service: GoService, digest: str) -> str:
+    """The image that is deployed: always by digest."""
+    return f"{service.spec.image.repository}@{digest}"
+
+
+def digest_of(value: Canonical) -> str:
+    """Ten characters that stand for a value: sha256 of its canonical JSON."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+def build_inputs(service: GoService, settings: Settings, commit: str) -> Canonical:
+    """Everything that reaches the image, and nothing else; defaults are left out.
+
+    A new field with a default changes no hash. The recorded hashes in the tests hold this.
+    """
+    written = spec.dump(service.spec)
+    git = written.get("source", {}).get("git", {})
+    build = {
+        key: value
+        for key, value in written.get("build", {}).items()
+        if key not in ("resources", "timeoutSeconds", "history")
+    }
+    image = written["image"]
+    return {
+        "commit": commit,
+        "git": {key: git[key] for key in ("url", "directory") if key in git},
+        "build": build,
+        "repository": image["repository"],
+        **{key: image[key] for key in ("tag",) if key in image},
+        **{key: written[key] for key in ("user", "timeZone") if key in written},
+        "name": service.name,
+        **_revision_if_shown(service),
+        "settings": _settings_that_reach(service, settings),
+    }
+
+
+def _revision_if_shown(service: GoService) -> Canonical:
+    """The revision, where a linked variable shows it; the tag does not reach the image's content."""
+    git = service.spec.source.git if service.spec.source else None
+    texts = [variable.value for variable in service.spec.build.variables]
+    shown = any("$(REVISION)" in text for text in texts)
+    return {"revision": git.revision} if shown and git and git.revision else {}
+
+
+def _settings_that_reach(service: GoService, settings: Settings) -> Canonical:
+    """The platform's values that this service's image is made with."""
+    build = service.spec.build
+    images = settings.images
+    bases = {"Busybox": images.busybox, "Alpine": images.alpine, "Distroless": images.distroless}
+    reach: Canonical = {}
+    if build.builder_image is None:
+        reach["builder"] = images.builder
+    if build.base_image is None and build.base.value in bases:
+        reach["base"] = bases[build.base.value]
+    if build.modules.proxy is None:
+        reach["moduleProxy"] = settings.builds.module_proxy
+    if build.packages and build.package_mirror is None and settings.builds.package_mirror:
+        reach["packageMirror"] = settings.builds.package_mirror
+    return reach
+
+
+def inputs(service: GoService, settings: Settings, commit: str) -> str:
+    """The hash of the build's inputs: ten lower case hex characters."""
+    return digest_of(build_inputs(service, settings, commit))
+
+
+def event(uid: str, reason: str, message: str) -> str:
+    """The name of an event: the same transition has the same name."""
+    return digest_of({"uid": uid, "reason": reason, "message": message})
