@@ -1,0 +1,449 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// options are what the flags of one run say.
+type options struct {
+	registry registryOptions
+
+	verbosity string
+	logFormat string
+	logTime   bool
+	force     bool
+
+	dockerfile     string
+	context        string
+	contextSubPath string
+	destinations   words
+	buildArgs      words
+	labels         words
+	annotations    pairs
+	ignorePaths    words
+	target         []string
+	platform       string
+
+	snapshotMode      string
+	imageFormat       choice
+	compression       choice
+	compressionLevel  int
+	compressedCaching bool
+	extractRetry      int
+	reproducible      bool
+	ignoreVarRun      bool
+
+	noPush              bool
+	skipPermissionCheck bool
+	digestFile          string
+	imageNameDigestFile string
+	imageTagDigestFile  string
+	layoutPath          string
+}
+
+// words is a flag that may be repeated; each occurrence is one value, commas
+// included.
+type words []string
+
+func (w *words) String() string { return strings.Join(*w, ",") }
+func (w *words) Type() string   { return "multi-arg type" }
+func (w *words) Set(value string) error {
+	*w = append(*w, value)
+	return nil
+}
+
+func (w words) has(value string) bool {
+	for _, each := range w {
+		if each == value {
+			return true
+		}
+	}
+	return false
+}
+
+// pairs is a repeatable key=value flag.
+type pairs map[string]string
+
+func (p *pairs) Type() string { return "key-value-arg type" }
+func (p *pairs) String() string {
+	texts := make([]string, 0, len(*p))
+	for key, value := range *p {
+		texts = append(texts, key+"="+value)
+	}
+	sort.Strings(texts)
+	return strings.Join(texts, ",")
+}
+
+func (p *pairs) Set(value string) error {
+	key, rest, found := strings.Cut(value, "=")
+	if !found {
+		return fmt.Errorf("invalid argument value. expect key=value, got %s", value)
+	}
+	if *p == nil {
+		*p = pairs{}
+	}
+	(*p)[key] = rest
+	return nil
+}
+
+// mappings is the registry map: "a=b;c=d", repeatable, several targets per
+// source.
+type mappings map[string][]string
+
+func (m *mappings) Type() string { return "key-multi-value-arg type" }
+func (m *mappings) String() string {
+	var texts []string
+	for from, targets := range *m {
+		for _, to := range targets {
+			texts = append(texts, from+"="+to)
+		}
+	}
+	sort.Strings(texts)
+	return strings.Join(texts, ";")
+}
+
+func (m *mappings) Set(value string) error {
+	if value == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(value, ";") {
+		from, to, found := strings.Cut(part, "=")
+		if !found {
+			return fmt.Errorf("invalid argument value. expect key=value, got %s", part)
+		}
+		if *m == nil {
+			*m = mappings{}
+		}
+		(*m)[from] = append((*m)[from], to)
+	}
+	return nil
+}
+
+// choice is a flag with a closed set of two values.
+type choice struct {
+	value  string
+	name   string
+	first  string
+	second string
+}
+
+func (c *choice) String() string { return c.value }
+func (c *choice) Type() string   { return c.name }
+func (c *choice) Set(value string) error {
+	if value != c.first && value != c.second {
+		return fmt.Errorf("must be either %q or %q", c.first, c.second)
+	}
+	c.value = value
+	return nil
+}
+
+// unsupported are flags of Kaniko that this stand-in knows but does not
+// honour. Giving one is an error that names the stand-in: ignoring it would
+// let a test pass that the real program fails.
+var unsupported = struct {
+	booleans, strings, repeated []string
+}{
+	booleans: []string{
+		"cache", "single-snapshot", "no-push-cache", "use-new-run", "preserve-context",
+		"materialize", "dryrun", "pre-cleanup", "cleanup", "push-ignore-immutable-tag-errors",
+	},
+	strings: []string{"cache-repo", "cache-dir", "cache-ttl", "bucket", "kaniko-dir", "tar-path"},
+	repeated: []string{
+		"git", "secret", "registry-client-cert",
+	},
+}
+
+// harmless are flags that change nothing while caching is off.
+var harmless = []string{"cache-copy-layers", "cache-run-layers", "force-build-metadata", "skip-unused-stages"}
+
+func rootCommand() *cobra.Command {
+	opts := &options{
+		imageFormat: choice{name: "imageformat", first: "docker", second: "oci"},
+		compression: choice{name: "compression", first: "gzip", second: "zstd"},
+	}
+	command := &cobra.Command{
+		Use:  "executor",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := prepare(cmd, opts); err != nil {
+				return err
+			}
+			cmd.SilenceUsage, cmd.SilenceErrors = true, true
+			if err := execute(opts); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return runFailure{err}
+			}
+			return nil
+		},
+	}
+	flags := command.Flags()
+	addLogFlags(flags, opts)
+	flags.BoolVar(&opts.force, "force", false, "Force building outside of a container")
+	flags.StringVarP(&opts.dockerfile, "dockerfile", "f", "Dockerfile", "Path to the dockerfile to be built.")
+	flags.StringVarP(&opts.context, "context", "c", "/workspace/", "Path to the dockerfile build context.")
+	flags.StringVar(&opts.contextSubPath, "context-sub-path", "", "Sub path within the given context.")
+	flags.VarP(&opts.destinations, "destination", "d", "Registry the final image should be pushed to. Repeatable.")
+	flags.Var(&opts.buildArgs, "build-arg", "ARG value at build time. Repeatable.")
+	flags.Var(&opts.labels, "label", "Metadata for the image. Repeatable.")
+	flags.Var(&opts.annotations, "annotation", "Annotation of the manifest, key=value. Repeatable.")
+	flags.Var(&opts.ignorePaths, "ignore-path", "Ignore this path when taking a snapshot. Repeatable.")
+	flags.StringSliceVar(&opts.target, "target", nil, "Target stage to build.")
+	flags.StringVar(&opts.platform, "custom-platform", "", "Build platform if different from the current host")
+	flags.StringVar(&opts.snapshotMode, "snapshot-mode", "full", "File attributes inspected during snapshotting")
+	flags.Var(&opts.imageFormat, "image-format", "Output image media type (docker, oci).")
+	flags.Var(&opts.compression, "compression", "Compression algorithm (gzip, zstd)")
+	flags.IntVar(&opts.compressionLevel, "compression-level", -1, "Compression level")
+	flags.BoolVar(&opts.compressedCaching, "compressed-caching", true, "Keep compressed layers in memory.")
+	flags.IntVar(&opts.extractRetry, "image-fs-extract-retry", 0, "Number of retries for image FS extraction")
+	flags.BoolVar(&opts.reproducible, "reproducible", false, "Strip timestamps out of the image")
+	flags.BoolVar(&opts.ignoreVarRun, "ignore-var-run", true, "Ignore /var/run when taking a snapshot.")
+	flags.BoolVar(&opts.noPush, "no-push", false, "Do not push the image to the registry")
+	flags.StringVar(&opts.digestFile, "digest-file", "", "File to save the digest of the built image to.")
+	flags.StringVar(&opts.imageNameDigestFile, "image-name-with-digest-file", "", "File to save name@digest to.")
+	flags.StringVar(&opts.imageTagDigestFile, "image-name-tag-with-digest-file", "", "File to save name:tag@digest to.")
+	flags.StringVar(&opts.layoutPath, "oci-layout-path", "", "Path to save the OCI image layout of the built image.")
+	addRegistryFlags(flags, opts)
+	for _, name := range append(unsupported.booleans, harmless...) {
+		flags.Bool(name, false, "Known, but not honoured by the test stand-in.")
+	}
+	for _, name := range unsupported.strings {
+		flags.String(name, "", "Known, but not honoured by the test stand-in.")
+	}
+	for _, name := range unsupported.repeated {
+		flags.Var(&words{}, name, "Known, but not honoured by the test stand-in.")
+	}
+	command.CompletionOptions.DisableDefaultCmd = true
+	command.AddCommand(pushCommand())
+	return command
+}
+
+func pushCommand() *cobra.Command {
+	opts := &options{}
+	command := &cobra.Command{
+		Use:   "push <path>",
+		Short: "Push a pre-built image to a registry",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			// Kaniko's push has no flags for logging: the defaults of the build hold.
+			if err := configureLog("info", "color", false); err != nil {
+				return err
+			}
+			return pushLayout(args[0], opts)
+		},
+	}
+	flags := command.Flags()
+	flags.VarP(&opts.destinations, "destination", "d", "Registry the image should be pushed to. Repeatable.")
+	addRegistryFlags(flags, opts)
+	return command
+}
+
+func addLogFlags(flags *pflag.FlagSet, opts *options) {
+	flags.StringVarP(&opts.verbosity, "verbosity", "v", "info", "Log level (trace, debug, info, warn, error, fatal, panic)")
+	flags.StringVar(&opts.logFormat, "log-format", "color", "Log format (text, color, json)")
+	flags.BoolVar(&opts.logTime, "log-timestamp", false, "Timestamp in log output")
+}
+
+func addRegistryFlags(flags *pflag.FlagSet, opts *options) {
+	registry := &opts.registry
+	flags.BoolVar(&opts.skipPermissionCheck, "skip-push-permission-check", false, "Skip check of the push permission")
+	flags.BoolVar(&registry.insecure, "insecure", false, "Push using plain HTTP")
+	flags.BoolVar(&registry.insecurePull, "insecure-pull", false, "Pull using plain HTTP")
+	flags.BoolVar(&registry.skipTLS, "skip-tls-verify", false, "Push ignoring TLS verify")
+	flags.BoolVar(&registry.skipTLSPull, "skip-tls-verify-pull", false, "Pull ignoring TLS verify")
+	flags.IntVar(&registry.pushRetry, "push-retry", 0, "Number of retries for the push operation")
+	flags.IntVar(&registry.downloadRetry, "image-download-retry", 0, "Number of retries for downloading the remote image")
+	flags.Var(&registry.insecureHosts, "insecure-registry", "Registry using plain HTTP to push and pull. Repeatable.")
+	flags.Var(&registry.skipTLSHosts, "skip-tls-verify-registry", "Registry ignoring TLS verify to push and pull. Repeatable.")
+	flags.Var(&registry.certificates, "registry-certificate", "Certificate for a registry, host=/path. Repeatable.")
+	flags.Var(&registry.maps, "registry-map", "Registry map, original=new;other=new. Repeatable.")
+	flags.Var(&registry.mirrors, "registry-mirror", "Mirror to use instead of docker.io. Repeatable.")
+	flags.BoolVar(&registry.noFallback, "skip-default-registry-fallback", false, "Do not fall back to the default registry.")
+	flags.Var(&registry.helpers, "credential-helpers", "Credential helpers; the stand-in has none.")
+}
+
+func configureLog(level, format string, withTime bool) error {
+	parsed, err := logrus.ParseLevel(level)
+	if err != nil {
+		return fmt.Errorf("parsing log level: %w", err)
+	}
+	logrus.SetLevel(parsed)
+	switch format {
+	case "text":
+		logrus.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: withTime})
+	case "color":
+		logrus.SetFormatter(&logrus.TextFormatter{ForceColors: true, FullTimestamp: withTime})
+	case "json":
+		logrus.SetFormatter(&logrus.JSONFormatter{})
+	default:
+		return fmt.Errorf("not a valid log format: %q. Please specify one of (text, color, json)", format)
+	}
+	return nil
+}
+
+// prepare checks the flags and resolves context and Dockerfile. Its errors are
+// usage errors: Kaniko prints them with "Error: " and the usage text.
+func prepare(command *cobra.Command, opts *options) error {
+	if err := configureLog(opts.verbosity, opts.logFormat, opts.logTime); err != nil {
+		return err
+	}
+	for _, names := range [][]string{unsupported.booleans, unsupported.strings, unsupported.repeated} {
+		for _, name := range names {
+			flag := command.Flags().Lookup(name)
+			if flag.Changed && flag.Value.String() != "false" && flag.Value.String() != "" {
+				return fmt.Errorf("the GoService test stand-in does not honour --%s, run with the real Kaniko", name)
+			}
+		}
+	}
+	logFeatures()
+	if err := environmentOptions(opts); err != nil {
+		return err
+	}
+	for i, argument := range opts.buildArgs {
+		if !strings.Contains(argument, "=") {
+			opts.buildArgs[i] = argument + "=" + os.Getenv(argument)
+		}
+	}
+	if !opts.noPush && len(opts.destinations) == 0 {
+		return errors.New("you must provide --destination, or use --no-push")
+	}
+	if opts.compression.value == "zstd" {
+		return errors.New("the GoService test stand-in does not honour --compression=zstd, run with the real Kaniko")
+	}
+	if err := resolveContext(opts); err != nil {
+		return fmt.Errorf("error resolving source context: %w", err)
+	}
+	if err := resolveDockerfile(opts); err != nil {
+		return fmt.Errorf("error resolving dockerfile path: %w", err)
+	}
+	if len(opts.destinations) == 0 && opts.imageNameDigestFile != "" {
+		return errors.New("you must provide --destination if setting ImageNameDigestFile")
+	}
+	if len(opts.destinations) == 0 && opts.imageTagDigestFile != "" {
+		return errors.New("you must provide --destination if setting ImageNameTagDigestFile")
+	}
+	return nil
+}
+
+// environmentOptions reads the options that Kaniko also takes from its
+// environment.
+func environmentOptions(opts *options) error {
+	if value, set := os.LookupEnv("KANIKO_REGISTRY_MIRROR"); set {
+		opts.registry.mirrors = append(opts.registry.mirrors, value)
+	}
+	if value, set := os.LookupEnv("KANIKO_NO_PUSH"); set {
+		parsed, err := strconv.ParseBool(value)
+		if err != nil {
+			return fmt.Errorf("invalid value %q for KANIKO_NO_PUSH environment variable", value)
+		}
+		opts.noPush = parsed
+	}
+	if value, set := os.LookupEnv("KANIKO_REGISTRY_MAP"); set {
+		if err := opts.registry.maps.Set(value); err != nil {
+			return fmt.Errorf("failed to set registry map %s", value)
+		}
+	}
+	if directory, set := os.LookupEnv("KANIKO_DIR"); set && filepath.Clean(directory) != workDirectory() {
+		return errors.New("the GoService test stand-in does not honour KANIKO_DIR, run with the real Kaniko")
+	}
+	for _, mirror := range opts.registry.mirrors {
+		if err := opts.registry.maps.Set("index.docker.io=" + mirror); err != nil {
+			return fmt.Errorf("failed to set registry mirror %s", mirror)
+		}
+	}
+	if opts.platform == "" {
+		opts.platform = runtime.GOOS + "/" + runtime.GOARCH
+	}
+	if _, err := v1.ParsePlatform(opts.platform); err != nil {
+		return fmt.Errorf("Invalid platform %q: %w", opts.platform, err)
+	}
+	return nil
+}
+
+// resolveContext honours the schemes that name a local folder.
+func resolveContext(opts *options) error {
+	scheme, path, found := strings.Cut(opts.context, "://")
+	switch {
+	case opts.context == "":
+		return errors.New("please specify a path to the build context with the --context flag or a bucket with the --bucket flag")
+	case !found:
+		return nil
+	case scheme == "dir":
+		opts.context = path
+	case scheme == "gs", scheme == "s3", scheme == "git", scheme == "https", scheme == "tar":
+		return fmt.Errorf("the GoService test stand-in does not honour a %s:// context, run with the real Kaniko", scheme)
+	default:
+		return errors.New("unknown build context prefix provided, please use one of the following: " +
+			"gs://, dir://, tar://, s3://, git://, https://")
+	}
+	if opts.contextSubPath != "" {
+		opts.context = filepath.Join(opts.context, opts.contextSubPath)
+		if _, err := os.Stat(opts.context); errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolveDockerfile finds the Dockerfile as given, then inside the context,
+// and copies it (and its .dockerignore) beside the executor, where deleting
+// the file system between stages does not reach.
+func resolveDockerfile(opts *options) error {
+	found := opts.dockerfile
+	if _, err := os.Lstat(found); errors.Is(err, os.ErrNotExist) {
+		found = filepath.Join(opts.context, opts.dockerfile)
+		if _, err := os.Lstat(found); errors.Is(err, os.ErrNotExist) {
+			return errors.New("please provide a valid path to a Dockerfile within the build context with --dockerfile")
+		}
+	}
+	kept := filepath.Join(workDirectory(), "Dockerfile")
+	if err := copyContents(found, kept); err != nil {
+		return fmt.Errorf("copying dockerfile: %w", err)
+	}
+	if _, err := os.Lstat(found + ".dockerignore"); err == nil {
+		if err := copyContents(found+".dockerignore", kept+".dockerignore"); err != nil {
+			return fmt.Errorf("copying Dockerfile.dockerignore: %w", err)
+		}
+	}
+	opts.dockerfile = kept
+	return nil
+}
+
+// resolveRelative makes every remaining path absolute, since the build moves
+// to /.
+func resolveRelative(opts *options) error {
+	for _, path := range []*string{
+		&opts.context, &opts.digestFile, &opts.imageNameDigestFile, &opts.imageTagDigestFile, &opts.layoutPath,
+	} {
+		if *path == "" || filepath.IsAbs(*path) {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return fmt.Errorf("couldn't resolve relative path %s to an absolute path: %w", *path, err)
+		}
+		*path = absolute
+	}
+	return nil
+}
+
+// workDirectory is where the executor lives; its own files are kept there and
+// it is never part of an image.
+func workDirectory() string {
+	executable, err := os.Executable()
+	if err != nil {
+		return "/kaniko"
+	}
+	return filepath.Dir(executable)
+}
