@@ -14,6 +14,7 @@ from typing import Any
 from goservice import spec
 from goservice.settings import Settings
 from goservice.spec import GROUP, GoService
+from goservice.spec.types import amount
 
 OPERATOR = "goservice-operator"
 """Field manager, managed-by label and everything that installs the operator."""
@@ -34,6 +35,19 @@ GO_VERSION = f"{GROUP}/go-version"
 REBUILD_HANDLED = f"{GROUP}/rebuild-handled-at"
 RESTART_HANDLED = f"{GROUP}/restart-handled-at"
 RESTARTED_AT = f"{GROUP}/restarted-at"
+RENDERED = f"{GROUP}/rendered"
+"""Hash of the pod template as this operator version wrote it."""
+APPLIED = f"{GROUP}/applied"
+"""Hash of the object as it was applied, so that a field that is no longer wanted is seen too."""
+USER_ID = f"{GROUP}/user-id"
+TIME_ZONE = f"{GROUP}/time-zone"
+REPLICAS_OF = f"{GROUP}/replicas-of"
+"""Who writes `replicas`: GoService or Autoscaler."""
+GENERATION = f"{GROUP}/generation"
+TRIES = f"{GROUP}/tries"
+"""How many builds in a row a platform failure has ended, this one counted."""
+SPEC_HASH = f"{GROUP}/spec-hash"
+SETTINGS_HASH = f"{GROUP}/settings-hash"
 
 Canonical = dict[str, Any]
 
@@ -163,3 +177,11 @@ def inputs(service: GoService, settings: Settings, commit: str) -> str:
 def event(uid: str, reason: str, message: str) -> str:
     """The name of an event: the same transition has the same name."""
     return digest_of({"uid": uid, "reason": reason, "message": message})
+
+
+def same_quantity(one: object, other: object) -> bool:
+    """Whether two texts are the same quantity: the API server writes 1000m as 1."""
+    try:
+        return amount(str(one)) == amount(str(other))
+    except ValueError:
+        return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
@@ -53,6 +53,15 @@ class Images(Section):
     """What base Distroless stands for."""
 
 
+class HasResources(Protocol):
+    """What has requests and limits: the resource's own shape."""
+
+    @property
+    def requests(self) -> Mapping[str, str] | None: ...
+    @property
+    def limits(self) -> Mapping[str, str] | None: ...
+
+
 class Compute(Section):
     """Requests and limits, as quantities."""
 
@@ -60,6 +69,16 @@ class Compute(Section):
     """What the scheduler sets aside."""
     limits: dict[str, str] = {}
     """What may be used at the most."""
+
+    def under(self, own: HasResources | None) -> dict[str, dict[str, str]]:
+        """A user's requests and limits, and these for every resource that the user does not name."""
+        requests = dict((own.requests if own else None) or {})
+        limits = dict((own.limits if own else None) or {})
+        named = {*requests, *limits}
+        return {
+            "requests": {k: v for k, v in self.requests.items() if k not in named} | requests,
+            "limits": {k: v for k, v in self.limits.items() if k not in named} | limits,
+        }
 
 
 class Builds(Section):

@@ -196,7 +196,7 @@ _FACTORS = {
 def amount(quantity: str) -> Decimal:
     """The number that a quantity stands for: cores, bytes."""
     match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)(?:(?<=[eE])([0-9]+))?", quantity)
-    if match is None:
+    if match is None or not re.fullmatch(QUANTITY, quantity):
         raise ValueError(f"not a quantity: {quantity!r}")
     number, unit, exponent = match.groups()
     if exponent is not None:
