@@ -14,7 +14,7 @@ import (
 type ignored []string
 
 // standing are ignored wherever a build runs.
-var standing = []string{"/etc/mtab"}
+var standing = []string{"/etc/mtab", "/tmp/apt-key-gpghome"}
 
 func findIgnored(work string, opts *options) (ignored, error) {
 	paths := ignored{filepath.Clean(work)}
