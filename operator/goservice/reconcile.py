@@ -1,0 +1,381 @@
+"""One pass over one service: read, decide, write.
+
+It keeps what a pass needs beyond the cache and could lose at any moment: who waits for a build, what
+was asked once, what was just applied. Losing it costs requests, never a write.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from goservice import names, plan, spec
+from goservice.cluster import Cluster
+from goservice.conditions import Reason, timestamp
+from goservice.errors import (
+    AlreadyExists,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    GitAuthenticationFailed,
+    Invalid,
+    InvalidSpec,
+    NotFound,
+    RevisionNotFound,
+    SourceError,
+    SourceForbidden,
+)
+from goservice.observed import Fleet, Observed, Question, Resolution, owned
+from goservice.plan import Apply, Create, Delete, Plan, Write
+from goservice.settings import Settings
+from goservice.spec import GoService
+
+Key = tuple[str, str]
+Manifest = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+CHECKED_BEFORE_CREATION = (
+    "ServiceAccount",
+    "Deployment",
+    "Service",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+)
+REMEMBERED_ANSWERS = 8
+
+
+class Store(Protocol):
+    """What the watches have seen."""
+
+    def get(self, kind: str, key: Key) -> Manifest | None: ...
+    def children(self, namespace: str, service: str) -> Any: ...
+    def all(self, kind: str) -> Any: ...
+    def put(self, kind: str, manifest: Manifest) -> bool: ...
+    def drop(self, kind: str, what: Any) -> bool: ...
+
+
+class Repositories(Protocol):
+    """Who knows the newest commits."""
+
+    def known(self, url: str, revision: str | None) -> Any: ...
+    def want(self, url: str, revision: str | None, interval_seconds: int, key: Key) -> None: ...
+    def forget(self, key: Key) -> None: ...
+    def refresh_now(self, url: str, revision: str | None) -> Any: ...
+
+
+@dataclass
+class Memory:
+    """What is remembered of one service between passes."""
+
+    answers: dict[Question, tuple[Manifest, ...]] = field(default_factory=dict)
+    foreign: set[tuple[str, str]] = field(default_factory=set)
+    refusal: str = ""
+    applied: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
+    """By manager, kind and name: the hash last applied and the resourceVersion that it gave."""
+    checked_uid: str = ""
+    rebuild: tuple[str, float] | None = None
+    """The rebuild request that was seen, and the moment from which an answer of git counts."""
+    generation: int = 0
+
+
+class Reconciler:
+    """Brings services to what they should be, one pass at a time."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        store: Store,
+        sources: Repositories,
+        settings: Settings,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._cluster = cluster
+        self._store = store
+        self._sources = sources
+        self._settings = settings
+        self._clock = clock
+        self._memory: dict[Key, Memory] = {}
+        self._starting: set[Key] = set()
+        self._waiting: dict[Key, None] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """One pass. Gives the seconds until the next one is due, None if only a change is.
+
+        Raises:
+            ClusterError: when a request failed and the pass is to be repeated.
+        """
+        body = self._store.get(spec.KIND, key)
+        if body is None or body["metadata"].get("deletionTimestamp"):
+            self._forget(key)
+            return None
+        memory = self._memory.setdefault(key, Memory())
+        now = self._clock()
+        try:
+            service = spec.parse(body)
+        except InvalidSpec as error:
+            decided = plan.refused(body, error, self._observe(key, body, None, memory), now)
+            self._sources.forget(key)
+            await self._report(body, decided, memory)
+            return decided.again
+        if memory.generation != service.generation:
+            memory.generation = service.generation
+            memory.foreign.clear()
+            memory.refusal = ""
+        observed = self._observe(key, body, service, memory)
+        decided = plan.decide(service, observed, self._settings, now)
+        self._note(key, service, decided)
+        await self._carry_out(key, service, body, decided, memory)
+        return decided.again
+
+    # --- read ---------------------------------------------------------------------------------------
+
+    def _observe(
+        self, key: Key, body: Manifest, service: GoService | None, memory: Memory
+    ) -> Observed:
+        children = {
+            (child["kind"], child["metadata"]["name"]): child
+            for child in self._store.children(*key)
+            if not child["metadata"].get("deletionTimestamp") or child["kind"] == "Job"
+        }
+        return Observed(
+            status=body.get("status") or {},
+            children=children,
+            resolution=self._resolution(key, service, memory) if service else None,
+            fleet=self._fleet(key),
+            answers=dict(memory.answers),
+            foreign=frozenset(memory.foreign),
+            refusal=memory.refusal,
+        )
+
+    def _resolution(self, key: Key, service: GoService, memory: Memory) -> Resolution | None:
+        """What is known of the newest commit, without asking anybody."""
+        source = service.spec.source
+        if source is None or service.spec.image.digest or service.spec.suspend:
+            self._sources.forget(key)
+            return None
+        self._sources.want(
+            source.git.url, source.git.revision, source.poll_interval_seconds, key
+        )
+        known = self._sources.known(source.git.url, source.git.revision)
+        if known is None:
+            return None
+        since = memory.rebuild
+        asked = since is not None and since[0] == service.rebuild_requested_at
+        fresh = asked and since is not None and known.asked_at >= since[1]
+        if known.error is None:
+            return Resolution(sha=known.sha, fresh=fresh)
+        return Resolution(reason=_reason(known.error), message=str(known.error), fresh=False)
+
+    def _fleet(self, key: Key) -> Fleet:
+        """The builds that run elsewhere, those just being started included."""
+        running = {
+            (job["metadata"]["namespace"], job["metadata"]["labels"].get(names.SERVICE, ""))
+            for job in self._store.all("Job")
+            if not _ended(job)
+        }
+        ahead = 0
+        for waiting in self._waiting:
+            if waiting == key:
+                break
+            ahead += 1
+        else:
+            ahead = len(self._waiting)
+        return Fleet(len((running | self._starting) - {key}), ahead)
+
+    # --- remember -----------------------------------------------------------------------------------
+
+    def _note(self, key: Key, service: GoService, decided: Plan) -> None:
+        """Take the place in the queue, or the build slot, before anyone else decides."""
+        if decided.queued:
+            self._waiting.setdefault(key)
+        else:
+            self._waiting.pop(key, None)
+        if any(isinstance(w, Create) and w.manifest["kind"] == "Job" for w in decided.writes):
+            self._starting.add(key)
+        if decided.resolve and service.spec.source is not None:
+            memory = self._memory[key]
+            if memory.rebuild is None or memory.rebuild[0] != service.rebuild_requested_at:
+                git = service.spec.source.git
+                since = self._sources.refresh_now(git.url, git.revision)
+                memory.rebuild = (service.rebuild_requested_at, since)
+
+    def next_waiting(self) -> list[Key]:
+        """The services whose build may find a place now that one has ended."""
+        return list(self._waiting)[: self._settings.builds.max_concurrent]
+
+    def _forget(self, key: Key) -> None:
+        self._memory.pop(key, None)
+        self._waiting.pop(key, None)
+        self._starting.discard(key)
+        self._sources.forget(key)
+
+    # --- write --------------------------------------------------------------------------------------
+
+    async def _carry_out(
+        self, key: Key, service: GoService, body: Manifest, decided: Plan, memory: Memory
+    ) -> None:
+        try:
+            if any(isinstance(w, Apply | Create) for w in decided.writes):
+                await self._check_uid(key, service, memory)
+            for write in decided.writes:
+                await self._write(service, write, memory)
+        except (Invalid, Forbidden) as error:
+            memory.refusal = str(error)
+            raise
+        finally:
+            self._starting.discard(key)
+        await self._report(body, decided, memory)
+        for question in decided.questions:
+            found = await self._cluster.list(
+                question.kind,
+                question.namespace,
+                label_selector=question.label_selector,
+                field_selector=question.field_selector,
+            )
+            while len(memory.answers) >= REMEMBERED_ANSWERS:
+                memory.answers.pop(next(iter(memory.answers)))
+            memory.answers[question] = tuple(found)
+
+    async def _check_uid(self, key: Key, service: GoService, memory: Memory) -> None:
+        """Once per resource: a ghost in the cache must not bring back a deleted one's children."""
+        if memory.checked_uid == service.uid:
+            return
+        live = await self._cluster.get(spec.KIND, *key)
+        if live["metadata"]["uid"] != service.uid or live["metadata"].get("deletionTimestamp"):
+            raise Conflict(f"GoService {key[0]}/{key[1]} was deleted or made anew")
+        memory.checked_uid = service.uid
+
+    async def _write(self, service: GoService, write: Write, memory: Memory) -> None:
+        match write:
+            case Create(manifest=manifest):
+                await self._create(service, manifest)
+            case Apply(manifest=manifest, manager=manager):
+                await self._apply(service, manifest, manager, memory)
+            case Delete(kind=kind, namespace=namespace, name=name, uid=uid):
+                try:
+                    await self._cluster.delete(kind, namespace, name, uid=uid)
+                except NotFound:
+                    pass
+                self._store.drop(kind, (namespace, name))
+
+    async def _create(self, service: GoService, manifest: Manifest) -> None:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        try:
+            made = await self._cluster.create(manifest)
+        except AlreadyExists:
+            made = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
+            if not owned(made, service.uid):
+                raise Conflict(
+                    f"{kind} {metadata['namespace']}/{metadata['name']} is of a deleted GoService"
+                    " and is being collected"
+                ) from None
+        self._store.put(kind, made)
+
+    async def _apply(
+        self, service: GoService, manifest: Manifest, manager: str, memory: Memory
+    ) -> None:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        live = self._store.get(kind, (namespace, name))
+        if live is None and kind in CHECKED_BEFORE_CREATION and manager == names.OPERATOR:
+            live = await self._existing(service, kind, namespace, name, memory)
+        digest = names.digest_of(manifest)
+        place = (manager, kind, name)
+        version = (live or {}).get("metadata", {}).get("resourceVersion", "")
+        if memory.applied.get(place) == (digest, version):
+            return
+        made = await self._cluster.apply(manifest, manager=manager)
+        memory.applied[place] = (digest, made["metadata"].get("resourceVersion", ""))
+        self._store.put(kind, made)
+
+    async def _existing(
+        self, service: GoService, kind: str, namespace: str, name: str, memory: Memory
+    ) -> Manifest | None:
+        """An object that the watches do not show: not there, ours all the same, or foreign."""
+        try:
+            found = await self._cluster.get(kind, namespace, name)
+        except NotFound:
+            return None
+        if owned(found, service.uid):
+            return found
+        memory.foreign.add((kind, name))
+        raise Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
+
+    async def _report(self, body: Manifest, decided: Plan, memory: Memory) -> None:
+        """The status once, then the events of the transition."""
+        if decided.status is None:
+            return
+        metadata = body["metadata"]
+        made = await self._cluster.apply_status(
+            {
+                "apiVersion": spec.API_VERSION,
+                "kind": spec.KIND,
+                "metadata": {
+                    "name": metadata["name"],
+                    "namespace": metadata["namespace"],
+                    "uid": metadata["uid"],
+                },
+                "status": dict(decided.status),
+            }
+        )
+        self._store.put(spec.KIND, made)
+        for event in decided.events:
+            await self._emit(body, event)
+
+    async def _emit(self, body: Manifest, event: plan.Event) -> None:
+        """Post an event; one that is lost is not worth a pass."""
+        metadata = body["metadata"]
+        now = timestamp(self._clock())
+        digest = names.event(metadata["uid"], f"{event.reason}/{now}", event.message)
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{metadata['name']}.{digest}",
+                "namespace": metadata["namespace"],
+            },
+            "involvedObject": {
+                "apiVersion": spec.API_VERSION,
+                "kind": spec.KIND,
+                "name": metadata["name"],
+                "namespace": metadata["namespace"],
+                "uid": metadata["uid"],
+            },
+            "type": event.type,
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "source": {"component": names.OPERATOR},
+            "reportingComponent": names.OPERATOR,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        try:
+            await self._cluster.create(manifest)
+        except ClusterError as error:
+            log.info("event %s of %s not posted: %s", event.reason, metadata["name"], error)
+
+
+def _reason(error: SourceError) -> Reason:
+    match error:
+        case RevisionNotFound():
+            return Reason.REVISION_NOT_FOUND
+        case GitAuthenticationFailed():
+            return Reason.GIT_AUTHENTICATION_FAILED
+        case SourceForbidden():
+            return Reason.FORBIDDEN_BY_PLATFORM
+        case _:
+            return Reason.GIT_UNAVAILABLE
+
+
+def _ended(job: Manifest) -> bool:
+    return any(
+        c["type"] in ("Complete", "Failed") and c["status"] == "True"
+        for c in job.get("status", {}).get("conditions") or ()
+    )
+
+
