@@ -1,0 +1,13 @@
+# The operator's own image. `make image IMG=…` makes the wheels and builds it.
+ARG BASE=python:3.13-slim-trixie
+FROM ${BASE}
+
+# git is what the build pod's fetch container clones with.
+RUN if ! command -v git; then apt-get update && apt-get install -y --no-install-recommends git ca-certificates && rm -rf /var/lib/apt/lists/*; fi
+
+COPY wheels /wheels
+RUN python3 -m venv /opt/goservice && /opt/goservice/bin/pip install --no-cache-dir --no-index --find-links=/wheels goservice-operator
+
+ENV PATH=/opt/goservice/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 65532:65532
+ENTRYPOINT ["/opt/goservice/bin/goservice"]
