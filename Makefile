@@ -1,0 +1,53 @@
+.DEFAULT_GOAL := help
+VENV := .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get install -y -q --no-remove --no-install-recommends python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(RUN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(VENV)/.installed ## Install what development needs into .venv
+
+.PHONY: check
+check: setup ## Linters, types and import contracts
+	$(RUN)/ruff format --check operator tests
+	$(RUN)/ruff check operator tests
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/yamllint -s -c .yamllint.yaml manifests
+
+.PHONY: unit
+unit: setup ## Tests that need no cluster
+	$(RUN)/python -m pytest -q -m "not e2e"
+
+.PHONY: test
+test: check unit ## Everything that CI runs
+
+.PHONY: golden
+golden: setup ## Write the golden files anew
+	UPDATE_GOLDEN=1 $(RUN)/python -m pytest -q tests/test_golden.py
+
+.PHONY: crds
+crds: setup ## Write the CRD anew
+	$(RUN)/goservice crd > crds/goservices.goservice.dev.yaml
+
+.PHONY: constraints
+constraints: setup ## Compile the pinned versions anew
+	$(RUN)/python -m pip install -q uv
+	$(RUN)/uv pip compile -q --upgrade --extra dev --no-header --no-annotate pyproject.toml -o constraints.txt
+
+.PHONY: wheels
+wheels: setup
+	rm -rf wheels && $(RUN)/python -m pip wheel -q -c constraints.txt -w wheels .
+
+.PHONY: image
+image: wheels ## Build and push the operator's image: make image IMG=registry.example.com/goservice-operator:0.1.0
+	@test -n "$(IMG)" || { echo "make image needs IMG=registry/name:tag" >&2; exit 2; }
+	docker build -t $(IMG) . && docker push $(IMG)
