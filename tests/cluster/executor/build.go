@@ -117,6 +117,9 @@ func build(opts *options, root, work string) (v1.Image, error) {
 	if b.skip, err = findIgnored(work, opts); err != nil {
 		return nil, fmt.Errorf("failed to initialize ignore list: %w", err)
 	}
+	if err := checkSnapshotMode(opts.snapshotMode); err != nil {
+		return nil, err
+	}
 	for i, each := range stages {
 		logrus.Infof("Building stage '%v' [idx: '%v', base-idx: '-1']", each.base, each.index)
 		image, err := b.stage(each, bases[i])
@@ -276,12 +279,15 @@ func (b *builder) stage(of stage, image v1.Image) (v1.Image, error) {
 	} else {
 		logrus.Info("Skipping unpacking as no commands require it.")
 	}
-	taken, err := newSnapshots(b.root, b.work, b.opts.snapshotMode, b.skip)
-	if err != nil {
-		return nil, err
-	}
+	taken := newSnapshots(b.root, b.work, b.opts.snapshotMode, b.skip)
 	arguments := newScope(b.opts, of, b.last)
 	for _, command := range of.commands {
+		if copying, is := command.(*instructions.CopyCommand); is {
+			// Kaniko looks at the sources before it names the step in its log.
+			if _, err := b.copySources(copying, arguments.environment(config.Env)); err != nil {
+				return nil, fmt.Errorf("failed to get files used from context: %w", err)
+			}
+		}
 		logrus.Info(commandText(command))
 		if _, runs := command.(*instructions.RunCommand); runs && of.final && !taken.scanned {
 			logrus.Info("Initializing snapshotter ...")
@@ -465,11 +471,51 @@ func expose(command *instructions.ExposeCommand, config *v1.Config, visible []st
 	return nil
 }
 
+// copied is what a COPY reads and where it goes.
+type copied struct {
+	from        sources
+	paths       []string
+	destination string
+}
+
+// copySources resolves variables and wildcards of a COPY and refuses a source
+// that is missing.
+func (b *builder) copySources(command *instructions.CopyCommand, visible []string) (copied, error) {
+	result := copied{from: b.context}
+	if command.From != "" {
+		result.from = sources{root: filepath.Join(b.work, "deps", command.From)}
+	}
+	paths, err := expandPaths(command.SourcePaths, visible)
+	if err != nil {
+		return result, fmt.Errorf("failed to resolve environment: %w", err)
+	}
+	destination, err := expandPath(command.DestPath, visible)
+	if err != nil {
+		return result, fmt.Errorf("failed to resolve environment for dest path: %w", err)
+	}
+	result.destination = b.inRoot(destination)
+	if result.paths, err = result.from.matches(paths); err != nil {
+		return result, fmt.Errorf("failed to resolve sources: %w", err)
+	}
+	return result, result.from.check(result.paths, result.destination)
+}
+
+// inRoot is an absolute path of the image below root; a trailing slash stays.
+func (b *builder) inRoot(path string) string {
+	if b.root == "/" || !filepath.IsAbs(path) {
+		return path
+	}
+	isFolder := strings.HasSuffix(path, "/")
+	path = filepath.Join(b.root, path)
+	if isFolder {
+		path += "/"
+	}
+	return path
+}
+
 func (b *builder) copy(command *instructions.CopyCommand, config *v1.Config, visible []string) ([]string, error) {
-	from := b.context
 	uid, gid := 0, 0
 	if command.From != "" {
-		from = sources{root: filepath.Join(b.work, "deps", command.From)}
 		uid, gid = keep, keep
 	} else if config.User != "" && !feature(copyAsRoot) {
 		var err error
@@ -486,35 +532,13 @@ func (b *builder) copy(command *instructions.CopyCommand, config *v1.Config, vis
 			return nil, fmt.Errorf("getting user group from chown: %w", err)
 		}
 	}
-	paths, err := expandPaths(command.SourcePaths, visible)
+	what, err := b.copySources(command, visible)
 	if err != nil {
-		return nil, fmt.Errorf("resolving src: failed to resolve environment: %w", err)
-	}
-	destination, err := expandPath(command.DestPath, visible)
-	if err != nil {
-		return nil, fmt.Errorf("resolving src: failed to resolve environment for dest path: %w", err)
-	}
-	workdir := config.WorkingDir
-	if workdir == "" {
-		workdir = "/"
-	}
-	if b.root != "/" && filepath.IsAbs(destination) {
-		folder := strings.HasSuffix(destination, "/")
-		destination = filepath.Join(b.root, destination)
-		if folder {
-			destination += "/"
-		}
-	}
-	found, err := from.matches(paths)
-	if err != nil {
-		return nil, fmt.Errorf("resolving src: failed to resolve sources: %w", err)
-	}
-	if err := from.check(found, destination); err != nil {
 		return nil, fmt.Errorf("resolving src: %w", err)
 	}
-	copying := copier{from: from, skip: b.skip, work: b.work, uid: uid, gid: gid}
-	for _, source := range found {
-		if err := copying.copy(source, destination, filepath.Join(b.root, workdir)); err != nil {
+	copying := copier{from: what.from, skip: b.skip, work: b.work, uid: uid, gid: gid}
+	for _, path := range what.paths {
+		if err := copying.copy(path, what.destination, filepath.Join(b.root, config.WorkingDir)); err != nil {
 			return nil, err
 		}
 	}

@@ -221,8 +221,11 @@ func (c *copier) copy(source, destination, workdir string) error {
 	if c.from.excludes(source) {
 		return nil
 	}
+	if c.protects(target) {
+		return nil
+	}
 	if isLink(information) {
-		if err := c.copyLink(path, target); err != nil {
+		if err := replaceLink(path, target); err != nil {
 			return fmt.Errorf("copying symlink: %w", err)
 		}
 	} else if err := c.copyRegular(path, target); err != nil {
@@ -267,7 +270,7 @@ func (c *copier) copyFolder(path, source, target string) error {
 			}
 			stamps = append(stamps, stamped{from, to})
 		case isLink(information):
-			if err := c.copyLink(from, to); err != nil {
+			if err := replaceLink(from, to); err != nil {
 				return err
 			}
 		case stat.Nlink > 1 && hard[stat.Ino] != "":
@@ -305,17 +308,10 @@ func (c *copier) owner(information fs.FileInfo) (int, int) {
 }
 
 func (c *copier) copyRegular(from, to string) error {
-	if from == to || c.protects(to) {
+	if from == to {
 		return nil
 	}
 	return copyFile(from, to, c.uid, c.gid)
-}
-
-func (c *copier) copyLink(from, to string) error {
-	if c.protects(to) {
-		return nil
-	}
-	return replaceLink(from, to)
 }
 
 // protects keeps the executor's own folder from being written to.

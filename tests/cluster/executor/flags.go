@@ -257,20 +257,37 @@ func addLogFlags(flags *pflag.FlagSet, opts *options) {
 
 func addRegistryFlags(flags *pflag.FlagSet, opts *options) {
 	registry := &opts.registry
-	flags.BoolVar(&opts.skipPermissionCheck, "skip-push-permission-check", false, "Skip check of the push permission")
-	flags.BoolVar(&registry.insecure, "insecure", false, "Push using plain HTTP")
-	flags.BoolVar(&registry.insecurePull, "insecure-pull", false, "Pull using plain HTTP")
-	flags.BoolVar(&registry.skipTLS, "skip-tls-verify", false, "Push ignoring TLS verify")
-	flags.BoolVar(&registry.skipTLSPull, "skip-tls-verify-pull", false, "Pull ignoring TLS verify")
-	flags.IntVar(&registry.pushRetry, "push-retry", 0, "Number of retries for the push operation")
-	flags.IntVar(&registry.downloadRetry, "image-download-retry", 0, "Number of retries for downloading the remote image")
-	flags.Var(&registry.insecureHosts, "insecure-registry", "Registry using plain HTTP to push and pull. Repeatable.")
-	flags.Var(&registry.skipTLSHosts, "skip-tls-verify-registry", "Registry ignoring TLS verify to push and pull. Repeatable.")
-	flags.Var(&registry.certificates, "registry-certificate", "Certificate for a registry, host=/path. Repeatable.")
-	flags.Var(&registry.maps, "registry-map", "Registry map, original=new;other=new. Repeatable.")
-	flags.Var(&registry.mirrors, "registry-mirror", "Mirror to use instead of docker.io. Repeatable.")
-	flags.BoolVar(&registry.noFallback, "skip-default-registry-fallback", false, "Do not fall back to the default registry.")
-	flags.Var(&registry.helpers, "credential-helpers", "Credential helpers; the stand-in has none.")
+	// The descriptions are long on purpose: Kaniko prints its usage after the
+	// error of a push, and that text is longer than the 2048 bytes of log which
+	// a termination message can hold. Whoever reads a failed push must cope.
+	flags.BoolVar(&opts.skipPermissionCheck, "skip-push-permission-check", false,
+		"Start without asking the registry whether the credentials allow a push.")
+	flags.BoolVar(&registry.insecure, "insecure", false,
+		"Push by plain HTTP, to every registry that is named as a destination.")
+	flags.BoolVar(&registry.insecurePull, "insecure-pull", false,
+		"Pull by plain HTTP, from every registry that a base image names.")
+	flags.BoolVar(&registry.skipTLS, "skip-tls-verify", false,
+		"Push without verifying the registry's certificate.")
+	flags.BoolVar(&registry.skipTLSPull, "skip-tls-verify-pull", false,
+		"Pull without verifying the registry's certificate.")
+	flags.IntVar(&registry.pushRetry, "push-retry", 0,
+		"How many times a failed push is repeated, after 1 s, 2 s, 4 s and so on.")
+	flags.IntVar(&registry.downloadRetry, "image-download-retry", 0,
+		"How many times a failed download of a base image is repeated, after 1 s, 2 s, 4 s and so on.")
+	flags.Var(&registry.insecureHosts, "insecure-registry",
+		"Registry, with its port, to push to and pull from by plain HTTP. May be given several times.")
+	flags.Var(&registry.skipTLSHosts, "skip-tls-verify-registry",
+		"Registry, with its port, whose certificate is not verified. May be given several times.")
+	flags.Var(&registry.certificates, "registry-certificate",
+		"Certificate to trust for one registry beside the system's, as 'registry.example.com:5000=/path/to/certificate'. May be given several times.")
+	flags.Var(&registry.maps, "registry-map",
+		"Registries to pull from in place of others, as 'original.example.com=mirror.example.com;other.example.com=mirror.example.com/folder'. May be given several times.")
+	flags.Var(&registry.mirrors, "registry-mirror",
+		"Registry to pull from in place of docker.io, with a folder if it has one. May be given several times.")
+	flags.BoolVar(&registry.noFallback, "skip-default-registry-fallback", false,
+		"Fail when no mapped registry and no mirror has a base image, in place of asking the registry that the Dockerfile names.")
+	flags.Var(&registry.helpers, "credential-helpers",
+		"Taken and not used: the stand-in knows no credential helpers, only the config.json in the folder that DOCKER_CONFIG names.")
 }
 
 func configureLog(level, format string, withTime bool) error {

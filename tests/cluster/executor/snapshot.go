@@ -24,15 +24,19 @@ type snapshots struct {
 	known   map[string]string
 }
 
-func newSnapshots(root, work, mode string, skip ignored) (*snapshots, error) {
+func checkSnapshotMode(mode string) error {
 	switch mode {
 	case "full", "redo", "time":
+		return nil
 	default:
-		return nil, fmt.Errorf("%s is not a valid snapshot mode", mode)
+		return fmt.Errorf("%s is not a valid snapshot mode", mode)
 	}
+}
+
+func newSnapshots(root, work, mode string, skip ignored) *snapshots {
 	return &snapshots{
 		root: root, layers: filepath.Join(work, "layers"), skip: skip, mode: mode, known: map[string]string{},
-	}, nil
+	}
 }
 
 // signature is what a change must alter to be noticed.
