@@ -148,7 +148,6 @@ def _deployment(
     every = {
         **notes,
         names.TEMPLATE: inputs,
-        names.RENDERED: annotation(live, names.RENDERED) if kept else rendered,
         names.USER_ID: str(running.uid),
         names.TIME_ZONE: running.time_zone,
         names.REPLICAS_OF: owner,
@@ -156,7 +155,8 @@ def _deployment(
     }
     wanted = resources.deployment(service, settings, running, every, kept_template=kept)
     digest = names.digest_of({**wanted, "spec": {**wanted["spec"], "template": inputs}})
-    marked = _marked(wanted, digest)
+    every[names.RENDERED] = annotation(live, names.RENDERED) if kept else rendered
+    marked = _marked({**wanted, "metadata": {**wanted["metadata"], "annotations": every}}, digest)
     if live is not None and covers(live, marked):
         return
     if scaling is None:

@@ -1,0 +1,620 @@
+"""Rows of worlds: what is observed, and the plan that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import factories as f
+import pytest
+
+from goservice import names, plan, resources, spec
+from goservice.conditions import Reason, Type, find
+from goservice.errors import InvalidSpec
+from goservice.observed import Fleet, Observed, Question, Resolution
+from goservice.plan import Apply, Create, Delete, Plan
+
+
+def decide(service: spec.GoService, observed: Observed, seconds: float = 0) -> Plan:
+    return plan.decide(service, observed, f.SETTINGS, f.later(seconds))
+
+
+def kinds(decided: Plan) -> list[str]:
+    """The plan's writes in short: `+Job`, `~Deployment`, `-Service`."""
+    signs = {Create: "+", Apply: "~", Delete: "-"}
+    result = []
+    for write in decided.writes:
+        kind = write.kind if isinstance(write, Delete) else write.manifest["kind"]
+        by = "'" if isinstance(write, Apply) and write.manager == names.HANDOVER else ""
+        result.append(signs[type(write)] + kind + by)
+    return result
+
+
+def verdict(decided: Plan) -> str:
+    """The conditions in short, in the order of the truth table."""
+    assert decided.status is not None
+    words = []
+    for kind in (Type.READY, Type.RECONCILING, Type.STALLED, Type.BUILT, Type.AVAILABLE):
+        words.append(
+            {"True": "T", "False": "F", "Unknown": "U"}.get(
+                find(decided.status, kind).get("status", ""), "-"
+            )
+        )
+    return " ".join(words)
+
+
+def reason(decided: Plan) -> str:
+    assert decided.status is not None
+    return str(find(decided.status, Type.READY)["reason"])
+
+
+def built(service: spec.GoService, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A finished Job and its pod."""
+    job = f.job(service, ended="Complete", **more)
+    return job, f.pod(job)
+
+
+def applied(decided: Plan) -> list[dict[str, Any]]:
+    """The applied objects as the cluster would show them, rolled out."""
+    result = []
+    for write in decided.writes:
+        if isinstance(write, Apply) and write.manager == names.OPERATOR:
+            manifest = write.manifest
+            result.append(
+                f.settled(manifest) if manifest["kind"] == "Deployment" else f.live(manifest)
+            )
+    return result
+
+
+def serving(service: spec.GoService, *more: dict[str, Any], **observed: Any) -> Observed:
+    """The world after a first successful build and rollout, status included."""
+    job, pod = built(service)
+    first = decide(service, f.observed(job, pod))
+    world = [job, pod, *applied(first), *more]
+    second = decide(service, f.observed(*world, status=dict(first.status or {})))
+    assert verdict(second) == "T - - T T"
+    observed.setdefault("status", dict(second.status or {}))
+    return f.observed(*world, **observed)
+
+
+# --- the truth table, row by row -----------------------------------------------------------------
+
+
+def test_nothing_is_known_yet() -> None:
+    decided = decide(f.service(), f.observed(resolution=None))
+    assert verdict(decided) == "U T - U F"
+    assert reason(decided) == "Resolving"
+    assert decided.writes == ()
+    assert decided.poll
+    assert decided.events == ()
+
+
+def test_first_build() -> None:
+    decided = decide(f.service(), f.observed())
+    assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
+    assert verdict(decided) == "U T - U F"
+    assert reason(decided) == "Building"
+    assert decided.status is not None
+    assert decided.status["build"]["trigger"] == ["FirstBuild"]
+    assert decided.status["build"]["phase"] == "Running"
+    assert [e.reason for e in decided.events] == ["Building"]
+
+
+def test_build_running_changes_nothing() -> None:
+    service = f.service()
+    first = decide(service, f.observed())
+    job = f.job(service)
+    account = f.live(resources.build_account(service))
+    again = decide(service, f.observed(job, account, status=dict(first.status or {})), seconds=5)
+    assert again.status is None
+    assert again.writes == ()
+
+
+def test_build_done_rolls_out() -> None:
+    service = f.service()
+    decided = decide(service, f.observed(*built(service)))
+    assert kinds(decided) == ["~ServiceAccount", "~Deployment", "~Service"]
+    assert verdict(decided) == "U T - T F"
+    assert reason(decided) == "RollingOut"
+    assert decided.status is not None
+    assert decided.status["commit"]["author"] == "A. Author"
+    assert decided.status["goVersion"] == "1.26"
+    assert decided.status["latestImage"] == f"registry.example.com/shop/checkout@{f.DIGEST}"
+    assert decided.status["history"][0]["outcome"] == "Succeeded"
+
+
+def test_serving_sends_nothing_more() -> None:
+    service = f.service()
+    world = serving(service)
+    decided = decide(service, world, seconds=600)
+    assert decided.writes == ()
+    assert decided.status is None
+    assert world.status["servingImage"] == f"registry.example.com/shop/checkout@{f.DIGEST}"
+    assert world.status["url"] == "http://checkout.shop.svc:80"
+
+
+def test_new_commit_builds_while_the_old_image_serves() -> None:
+    service = f.service()
+    decided = decide(
+        service, dataclasses.replace(serving(service), resolution=Resolution(sha=f.NEWER))
+    )
+    assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
+    assert verdict(decided) == "U T - U T"
+    assert decided.status is not None
+    assert decided.status["build"]["trigger"] == ["NewCommit"]
+    assert decided.status["servingImage"].endswith(f.DIGEST)
+
+
+def test_failed_build_keeps_what_serves() -> None:
+    service = f.service()
+    world = serving(service)
+    bad = f.job(
+        service,
+        commit=f.NEWER,
+        ended="Failed",
+        ended_reason="BackoffLimitExceeded",
+        created=f.later(100),
+    )
+    end = f.terminated("build", 1, "./main.go:3:1: undefined: x\n")
+    pod = f.pod(bad, init=[f.terminated("fetch", message=f.FETCHED % f.NEWER), end])
+    children = {
+        **world.children,
+        ("Job", bad["metadata"]["name"]): bad,
+        ("Pod", pod["metadata"]["name"]): pod,
+    }
+    decided = decide(
+        service, dataclasses.replace(world, children=children, resolution=Resolution(sha=f.NEWER))
+    )
+    assert verdict(decided) == "F - T F T"
+    assert reason(decided) == "CompileFailed"
+    assert decided.writes == ()
+    assert decided.status is not None
+    assert "undefined: x" in decided.status["build"]["logTail"]
+    assert (
+        decided.status["build"]["logsCommand"]
+        == f"kubectl logs -n shop job/{bad['metadata']['name']} -c build"
+    )
+    assert decided.events[0].type == "Warning"
+
+
+def test_platform_failure_is_retried_with_delay() -> None:
+    service = f.service()
+    job = f.job(service, ended="Failed", finished=f.NOW)
+    pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
+    waiting = decide(service, f.observed(job, pod), seconds=10)
+    assert verdict(waiting) == "U T - U F"
+    assert reason(waiting) == "Evicted"
+    assert waiting.again == 20
+    retried = decide(service, f.observed(job, pod), seconds=31)
+    made = next(
+        w.manifest for w in retried.writes if isinstance(w, Create) and w.manifest["kind"] == "Job"
+    )
+    assert made["metadata"]["name"].endswith("-2")
+    assert made["metadata"]["annotations"][names.TRIES] == "2"
+    assert made["metadata"]["annotations"][names.TRIGGER] == "Retry"
+
+
+def test_retries_end() -> None:
+    service = f.service()
+    job = f.job(service, ended="Failed", **{names.TRIES: "5"})
+    pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
+    decided = decide(service, f.observed(job, pod), seconds=9999)
+    assert reason(decided) == "RetriesExhausted"
+    assert verdict(decided) == "F - T F F"
+
+
+def test_a_new_generation_ends_a_failure() -> None:
+    failed = f.service()
+    job = f.job(failed, ended="Failed")
+    pod = f.pod(
+        job,
+        init=[
+            f.terminated("fetch", message=f.FETCHED % f.COMMIT),
+            f.terminated("build", 1, "undefined: x"),
+        ],
+    )
+    changed = f.service(generation=2, replicas=3)
+    decided = decide(changed, f.observed(job, pod))
+    assert "+Job" in kinds(decided)
+    assert decided.status is not None
+    assert decided.status["build"]["trigger"] == ["Retry"]
+
+
+def test_rollout_stuck_past_its_deadline() -> None:
+    service = f.service()
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+    deployment["status"] = {
+        "observedGeneration": 1,
+        "replicas": 2,
+        "updatedReplicas": 1,
+        "conditions": [
+            {"type": "Available", "status": "True"},
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"},
+        ],
+    }
+    stuck = dataclasses.replace(
+        world, children={**world.children, ("Deployment", "checkout"): deployment}
+    )
+    decided = decide(service, stuck)
+    assert verdict(decided) == "F - T T T"
+    assert reason(decided) == "ProgressDeadlineExceeded"
+    question = decided.questions[0]
+    crash = {
+        "metadata": {"name": "checkout-1"},
+        "status": {
+            "containerStatuses": [
+                {
+                    "name": "app",
+                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+                    "lastState": {"terminated": {"exitCode": 2}},
+                }
+            ]
+        },
+    }
+    told = decide(service, dataclasses.replace(stuck, answers={question: (crash,)}))
+    assert told.status is not None
+    assert "CrashLoopBackOff" in find(told.status, Type.READY)["message"]
+    assert told.questions == ()
+
+
+def test_the_namespace_refuses_the_pods() -> None:
+    service = f.service()
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+    refusal = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "message": 'pods are forbidden: violates PodSecurity "restricted"',
+    }
+    deployment["status"] = {"observedGeneration": 1, "conditions": [refusal]}
+    decided = decide(
+        service,
+        dataclasses.replace(
+            world, children={**world.children, ("Deployment", "checkout"): deployment}
+        ),
+    )
+    assert reason(decided) == "PodSecurityViolation"
+    assert verdict(decided) == "F - T T F"
+
+
+def test_suspended_keeps_the_generation_that_was_acted_upon() -> None:
+    service = f.service()
+    world = serving(service)
+    decided = decide(f.service(generation=2, suspend=True), world)
+    assert decided.writes == ()
+    assert decided.status is not None
+    assert decided.status["observedGeneration"] == 1
+    assert verdict(decided) == "T - - T T"
+    assert reason(decided) == "Suspended"
+    assert not decided.poll
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"source": {"git": {"url": "http://git.example.com/a.git"}}}, "ForbiddenByPlatform"),
+        (
+            {"autoscaling": {"maxReplicas": 3}, "resources": {"limits": {"cpu": "1"}}},
+            "CPURequestMissing",
+        ),
+    ],
+)
+def test_what_the_platform_refuses_touches_nothing(changes: dict[str, Any], expected: str) -> None:
+    decided = decide(f.service(**changes), f.observed())
+    assert reason(decided) == expected
+    assert verdict(decided) == "F - T - F"
+    assert decided.writes == ()
+
+
+def test_invalid_spec_touches_nothing_that_serves() -> None:
+    world = serving(f.service())
+    body = f.body(generation=2, timeZone="Mars/Olympus")
+    with pytest.raises(InvalidSpec) as caught:
+        spec.parse(body)
+    decided = plan.refused(body, caught.value, world, f.NOW)
+    assert verdict(decided) == "F - T T T"
+    assert decided.writes == ()
+    assert "spec.timeZone" in decided.events[0].message
+
+
+def test_foreign_object_is_never_overwritten() -> None:
+    decided = decide(f.service(), f.observed(foreign=frozenset({("Service", "checkout")})))
+    assert reason(decided) == "NotOwned"
+    assert decided.writes == ()
+
+
+# --- source ---------------------------------------------------------------------------------------
+
+
+def test_a_git_outage_leaves_ready_alone() -> None:
+    service = f.service()
+    world = serving(service)
+    away = dataclasses.replace(
+        world, resolution=Resolution(reason=Reason.GIT_UNAVAILABLE, message="away")
+    )
+    decided = decide(service, away)
+    assert verdict(decided) == "T - - T T"
+    assert decided.status is not None
+    assert find(decided.status, Type.SOURCE_RESOLVED)["status"] == "False"
+    assert decided.events == ()
+    settled = decide(service, dataclasses.replace(away, status=dict(decided.status)))
+    assert settled.status is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [(Reason.REVISION_NOT_FOUND, "F - T U F"), (Reason.GIT_UNAVAILABLE, "U T - U F")],
+)
+def test_no_commit_at_all(problem: Reason, expected: str) -> None:
+    decided = decide(f.service(), f.observed(resolution=Resolution(reason=problem, message="…")))
+    assert verdict(decided) == expected
+    assert reason(decided) == problem
+
+
+def test_a_restart_of_the_operator_trusts_the_status() -> None:
+    service = f.service()
+    decided = decide(service, dataclasses.replace(serving(service), resolution=None))
+    assert decided.status is None
+    assert decided.writes == ()
+
+
+def test_a_new_revision_waits_for_its_commit() -> None:
+    world = dataclasses.replace(serving(f.service()), resolution=None)
+    changed = f.service(
+        generation=2,
+        source={"git": {"url": "https://git.example.com/shop/checkout.git", "revision": "v2"}},
+    )
+    decided = decide(changed, world)
+    assert reason(decided) == "Resolving"
+    assert verdict(decided) == "U T - U T"
+    assert decided.writes == ()
+
+
+# --- builds ---------------------------------------------------------------------------------------
+
+
+def test_a_full_platform_queues() -> None:
+    decided = decide(f.service(), f.observed(fleet=Fleet(running=8, ahead=2)))
+    assert decided.queued
+    assert kinds(decided) == []
+    assert reason(decided) == "BuildQueued"
+    assert verdict(decided) == "U T - U F"
+    assert decided.status is not None
+    assert decided.status["build"]["phase"] == "Queued"
+
+
+def test_a_lost_status_rebuilds_nothing() -> None:
+    service = f.service()
+    world = serving(service)
+    bare = {k: v for k, v in world.children.items() if k[0] not in ("Job", "Pod")}
+    decided = decide(service, dataclasses.replace(world, children=bare, status={}))
+    assert [k for k in kinds(decided) if "Job" in k] == []
+    assert verdict(decided) == "T - - T T"
+
+
+def test_an_old_commit_is_deployed_again_without_a_build() -> None:
+    service = f.service()
+    world = serving(service)
+    history = [
+        {
+            "build": names.build(service, names.inputs(service, f.SETTINGS, f.NEWER), 1),
+            "commit": f.NEWER,
+            "builtAt": "2026-11-24T10:00:00Z",
+            "outcome": "Succeeded",
+            "image": f"registry.example.com/shop/checkout@{f.OTHER_DIGEST}",
+        },
+        *world.status["history"],
+    ]
+    status = {**world.status, "history": history}
+    decided = decide(
+        service, dataclasses.replace(world, status=status, resolution=Resolution(sha=f.NEWER))
+    )
+    assert kinds(decided) == ["~Deployment"]
+
+
+def test_two_builds_of_one_service_never_run_at_once() -> None:
+    service = f.service()
+    job = f.job(service)
+    decided = decide(service, f.observed(job, resolution=Resolution(sha=f.NEWER)))
+    assert kinds(decided) == []
+    assert reason(decided) == "Building"
+
+
+def test_a_rebuild_request_asks_git_first_and_then_builds_equal_inputs() -> None:
+    service = f.service(annotations={spec.REBUILD_ANNOTATION: "now"})
+    world = serving(f.service())
+    asked = decide(service, world)
+    assert asked.resolve
+    assert asked.writes == ()
+    fresh = dataclasses.replace(world, resolution=Resolution(sha=f.COMMIT, fresh=True))
+    decided = decide(service, fresh)
+    job = next(
+        w.manifest for w in decided.writes if isinstance(w, Create) and w.manifest["kind"] == "Job"
+    )
+    assert job["metadata"]["name"].endswith("-2")
+    assert decided.status is not None
+    assert decided.status["lastHandledRebuildAt"] == "now"
+    assert decided.status["build"]["trigger"] == ["RebuildRequested"]
+
+
+def test_a_missing_secret_is_told_after_15_seconds() -> None:
+    service = f.service(
+        image={"repository": "registry.example.com/a", "pushSecretRef": {"name": "push"}}
+    )
+    job = f.job(service)
+    pod = f.pod(job, init=[{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}])
+    early = decide(service, f.observed(job, pod), seconds=5)
+    assert early.again == 10
+    asked = decide(service, f.observed(job, pod), seconds=16)
+    assert len(asked.questions) == 2
+    event = {
+        "reason": "FailedMount",
+        "message": 'MountVolume.SetUp failed: secret "push" not found',
+    }
+    told = decide(service, f.observed(job, pod, answers={asked.questions[1]: (event,)}), seconds=16)
+    assert reason(told) == "SecretNotFound"
+    assert verdict(told) == "F - T F F"
+    mended = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
+    assert (
+        reason(
+            decide(
+                service, f.observed(job, mended, answers={asked.questions[1]: (event,)}), seconds=30
+            )
+        )
+        == "Building"
+    )
+
+
+def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
+    service = f.service(build={"history": {"succeeded": 1, "failed": 1}})
+    old = f.job(
+        service, commit="3" * 40, ended="Complete", finished=f.later(-100), created=f.later(-200)
+    )
+    world = serving(service, old, f.pod(old))
+    unrecorded = dataclasses.replace(
+        world, status={k: v for k, v in world.status.items() if k != "history"}
+    )
+    assert "-Job" not in kinds(decide(service, unrecorded))
+    recorded = decide(service, world)
+    assert kinds(recorded) == ["-Job"]
+
+
+# --- workload -------------------------------------------------------------------------------------
+
+
+def test_pinned_digest_needs_no_source() -> None:
+    service = f.service(
+        image={"repository": "registry.example.com/a", "digest": f.OTHER_DIGEST}, source=None
+    )
+    decided = decide(service, f.observed(resolution=None))
+    assert kinds(decided) == ["~ServiceAccount", "~Deployment", "~Service"]
+    assert verdict(decided) == "U T - - F"
+    assert not decided.poll
+    done = decide(
+        service, f.observed(*applied(decided), status=dict(decided.status or {}), resolution=None)
+    )
+    assert verdict(done) == "T - - - T"
+
+
+def test_runtime_fields_apply_while_a_build_has_failed() -> None:
+    world = serving(f.service())
+    changed = f.service(generation=2, env=[{"name": "A", "value": "b"}], user={"uid": 4242})
+    bad = f.job(changed, ended="Failed", created=f.later(100))
+    pod = f.pod(
+        bad,
+        init=[
+            f.terminated("fetch", 0, f.FETCHED % f.COMMIT),
+            f.terminated("build", 1, "undefined: x"),
+        ],
+    )
+    children = {
+        **world.children,
+        ("Job", bad["metadata"]["name"]): bad,
+        ("Pod", pod["metadata"]["name"]): pod,
+    }
+    decided = decide(changed, dataclasses.replace(world, children=children))
+    deployment = next(
+        w.manifest
+        for w in decided.writes
+        if isinstance(w, Apply) and w.manifest["kind"] == "Deployment"
+    )
+    pod_spec = deployment["spec"]["template"]["spec"]
+    assert {"name": "A", "value": "b"} in pod_spec["containers"][0]["env"]
+    assert pod_spec["containers"][0]["image"].endswith(f.DIGEST)
+    assert pod_spec["securityContext"]["runAsUser"] == 10001
+
+
+def test_autoscaling_hands_replicas_over() -> None:
+    world = serving(f.service(replicas=3))
+    on = f.service(generation=2, replicas=3, autoscaling={"minReplicas": 2, "maxReplicas": 5})
+    decided = decide(on, world)
+    assert kinds(decided) == ["~Deployment'", "~Deployment", "~HorizontalPodAutoscaler"]
+    handover, main = (w.manifest for w in decided.writes[:2] if isinstance(w, Apply))
+    assert handover["spec"] == {"replicas": 3}
+    assert "replicas" not in main["spec"]
+    off = f.service(generation=3, replicas=3)
+    scaled = {**world.children}
+    scaled["Deployment", "checkout"] = f.settled(main, replicas=5)
+    for write in decided.writes[2:]:
+        assert isinstance(write, Apply)
+        scaled[write.manifest["kind"], "checkout"] = f.live(write.manifest)
+    back = decide(off, dataclasses.replace(world, children=scaled))
+    assert kinds(back) == ["-HorizontalPodAutoscaler", "~Deployment"]
+
+
+def test_a_new_operator_version_restarts_nothing() -> None:
+    service = f.service()
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+    metadata = deployment["metadata"]
+    deployment["metadata"] = {
+        **metadata,
+        "annotations": {**metadata["annotations"], names.RENDERED: "otherwise"},
+    }
+    template = deployment["spec"]["template"]
+    deployment["spec"] = {
+        **deployment["spec"],
+        "template": {**template, "spec": {**template["spec"], "enableServiceLinks": True}},
+    }
+    decided = decide(
+        service,
+        dataclasses.replace(
+            world, children={**world.children, ("Deployment", "checkout"): deployment}
+        ),
+    )
+    assert decided.writes == ()
+
+
+def test_drift_is_repaired() -> None:
+    service = f.service()
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+    deployment["spec"] = {**deployment["spec"], "replicas": 7}
+    decided = decide(
+        service,
+        dataclasses.replace(
+            world, children={**world.children, ("Deployment", "checkout"): deployment}
+        ),
+    )
+    assert kinds(decided) == ["~Deployment"]
+
+
+def test_a_worker_loses_its_service() -> None:
+    world = serving(f.service())
+    decided = decide(f.service(generation=2, ports=[]), world)
+    assert kinds(decided) == ["~Deployment", "-Service"]
+
+
+def test_restart_request_is_echoed_and_taking_it_away_restarts_nothing() -> None:
+    world = serving(f.service())
+    asked = f.service(annotations={spec.RESTART_ANNOTATION: "once"})
+    decided = decide(asked, world)
+    assert kinds(decided) == ["~Deployment"]
+    assert decided.status is not None
+    assert decided.status["lastHandledRestartAt"] == "once"
+    children = {**world.children, ("Deployment", "checkout"): applied(decided)[0]}
+    gone = decide(f.service(), dataclasses.replace(world, children=children))
+    assert gone.writes == ()
+
+
+def test_counts_alone_are_not_written_until_they_arrive() -> None:
+    service = f.service(replicas=3)
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+    deployment["status"] = {**deployment["status"], "readyReplicas": 2}
+    some = dataclasses.replace(
+        world, children={**world.children, ("Deployment", "checkout"): deployment}
+    )
+    assert decide(service, some).status is None
+
+
+def test_a_deployment_of_another_uid_is_not_ours() -> None:
+    service = f.service()
+    stranger = dataclasses.replace(service, uid="another")
+    decided = decide(stranger, dataclasses.replace(serving(service), status={}))
+    assert "+Job" in kinds(decided)
+
+
+def test_questions_are_data() -> None:
+    assert Question("Pod", "a") == Question("Pod", "a")
