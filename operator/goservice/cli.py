@@ -229,7 +229,7 @@ def status(
     """
 
     async def show() -> int:
-        async with connect(kubeconfig=kubeconfig, context=context) as cluster:
+        async with connect(kubeconfig, context, version=__version__) as cluster:
             where = namespace or _default_namespace(kubeconfig, context)
             last = ""
             while True:
@@ -310,7 +310,7 @@ def logs(
     """
 
     async def show() -> int:
-        async with connect(kubeconfig=kubeconfig, context=context) as cluster:
+        async with connect(kubeconfig, context, version=__version__) as cluster:
             where = namespace or _default_namespace(kubeconfig, context)
             body = await cluster.get(spec.KIND, where, name)
             build = ((body.get("status") or {}).get("build") or {}).get("name")
@@ -346,7 +346,7 @@ async def _has_started(
     while True:
         found = (await cluster.get("Pod", namespace, pod)).get("status", {})
         every = [*found.get("initContainerStatuses", ()), *found.get("containerStatuses", ())]
-        state = next((c.get("state", {}) for c in every if c["name"] == container), {})
+        state: dict[str, Any] = next((c.get("state", {}) for c in every if c["name"] == container), {})
         if "running" in state or "terminated" in state:
             return True
         if not follow or found.get("phase") in ("Succeeded", "Failed"):
@@ -368,7 +368,7 @@ def rebuild(name: str, namespace: str | None, kubeconfig: str | None, context: s
     """
 
     async def ask() -> int:
-        async with connect(kubeconfig=kubeconfig, context=context) as cluster:
+        async with connect(kubeconfig, context, version=__version__) as cluster:
             where = namespace or _default_namespace(kubeconfig, context)
             now = conditions.timestamp(datetime.datetime.now(datetime.UTC))
             body = {"metadata": {"annotations": {spec.REBUILD_ANNOTATION: now}}}

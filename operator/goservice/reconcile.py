@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from goservice import names, plan, spec
+from goservice.cache import Cache
 from goservice.cluster import Cluster
 from goservice.conditions import Reason, timestamp
 from goservice.errors import (
@@ -48,16 +49,6 @@ CHECKED_BEFORE_CREATION = (
 REMEMBERED_ANSWERS = 8
 
 
-class Store(Protocol):
-    """What the watches have seen."""
-
-    def get(self, kind: str, key: Key) -> Manifest | None: ...
-    def children(self, namespace: str, service: str) -> Any: ...
-    def all(self, kind: str) -> Any: ...
-    def put(self, kind: str, manifest: Manifest) -> bool: ...
-    def drop(self, kind: str, what: Any) -> bool: ...
-
-
 class Repositories(Protocol):
     """Who knows the newest commits."""
 
@@ -88,7 +79,7 @@ class Reconciler:
     def __init__(
         self,
         cluster: Cluster,
-        store: Store,
+        store: Cache,
         sources: Repositories,
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -157,9 +148,7 @@ class Reconciler:
         if source is None or service.spec.image.digest or service.spec.suspend:
             self._sources.forget(key)
             return None
-        self._sources.want(
-            source.git.url, source.git.revision, source.poll_interval_seconds, key
-        )
+        self._sources.want(source.git.url, source.git.revision, source.poll_interval_seconds, key)
         known = self._sources.known(source.git.url, source.git.revision)
         if known is None:
             return None
@@ -377,5 +366,3 @@ def _ended(job: Manifest) -> bool:
         c["type"] in ("Complete", "Failed") and c["status"] == "True"
         for c in job.get("status", {}).get("conditions") or ()
     )
-
-

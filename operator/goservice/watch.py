@@ -20,12 +20,13 @@ from typing import Any
 import aiohttp
 import kopf
 from pythonjsonlogger.json import JsonFormatter
+from typing_extensions import override
 
-from goservice import metrics, names, spec, web
+from goservice import __version__, metrics, names, spec, web
 from goservice.cache import Cache
 from goservice.cluster import ACCESS, KINDS, Cluster, connect
 from goservice.errors import ClusterError, GoServiceError
-from goservice.queue import Queue
+from goservice.queue import ClosedError, Queue
 from goservice.reconcile import Key, Reconciler
 from goservice.settings import Settings
 from goservice.sources import Sources
@@ -51,14 +52,17 @@ WATCHED = (
 class NoDiffBase(kopf.DiffBaseStorage):
     """kopf keeps no copy of what it saw: nothing here asks for differences."""
 
+    @override
     def build(self, *, body: Any, extra_fields: Any = None) -> Any:
         """Nothing."""
         return {}
 
+    @override
     def fetch(self, *, body: Any) -> Any:
         """Nothing."""
         return None
 
+    @override
     def store(self, *, body: Any, patch: Any, essence: Any) -> None:
         """Nothing."""
 
@@ -66,19 +70,24 @@ class NoDiffBase(kopf.DiffBaseStorage):
 class NoProgress(kopf.ProgressStorage):
     """kopf keeps no progress: its handlers only store and wake."""
 
+    @override
     def fetch(self, *, key: Any, body: Any) -> Any:
         """Nothing."""
         return None
 
+    @override
     def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
         """Nothing."""
 
+    @override
     def purge(self, *, key: Any, body: Any, patch: Any) -> None:
         """Nothing."""
 
+    @override
     def touch(self, *, body: Any, patch: Any, value: Any) -> None:
         """Nothing."""
 
+    @override
     def clear(self, *, essence: Any) -> Any:
         """Nothing is cleared."""
         return essence
@@ -102,8 +111,8 @@ class Operator:
         self._settings = settings
         self._cluster = cluster
         self._metrics = counters
-        self.cache = Cache()
-        self.queue = Queue()
+        self.cache = Cache(counters)
+        self.queue: Queue[Key] = Queue(metrics=counters)
         self.sources = Sources(
             allow_http=settings.git.allow_http,
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
@@ -166,7 +175,10 @@ class Operator:
         """One worker: a pass for each key that is due."""
         await self._synced.wait()
         while True:
-            key: Key = await self.queue.get()
+            try:
+                key = await self.queue.get()
+            except ClosedError:
+                return
             started = time.monotonic()
             outcome = "error"
             try:
@@ -210,7 +222,12 @@ def registry(operator: Operator) -> kopf.OperatorRegistry:
 
 
 def _on_event(
-    result: kopf.OperatorRegistry, operator: Operator, kind: str, group: str, version: str, plural: str
+    result: kopf.OperatorRegistry,
+    operator: Operator,
+    kind: str,
+    group: str,
+    version: str,
+    plural: str,
 ) -> None:
     async def handler(event: Any, **_: Any) -> None:
         manifest = dict(event["object"])
@@ -292,7 +309,9 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-async def run(settings: Settings, kubeconfig: str | None = None, context: str | None = None) -> None:
+async def run(
+    settings: Settings, kubeconfig: str | None = None, context: str | None = None
+) -> None:
     """The operator until it is told to stop.
 
     Raises:
@@ -303,6 +322,7 @@ async def run(settings: Settings, kubeconfig: str | None = None, context: str | 
     async with connect(
         kubeconfig=kubeconfig,
         context=context,
+        version=__version__,
         metrics=counters,
         qps=settings.client.qps,
         burst=settings.client.burst,
@@ -317,7 +337,9 @@ async def run(settings: Settings, kubeconfig: str | None = None, context: str | 
             asyncio.create_task(operator.sources.run(operator.queue.add)),
             *(asyncio.create_task(operator.work()) for _ in range(settings.client.workers)),
         ]
-        log.info("goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces")
+        log.info(
+            "goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces"
+        )
         try:
             await kopf.operator(
                 registry=registry(operator),
@@ -340,9 +362,8 @@ async def _check(cluster: Cluster, settings: Settings) -> None:
     namespace = settings.namespaces[0] if settings.namespaces else None
     await cluster.list(spec.KIND, namespace)
     for resource, verbs in sorted(ACCESS.items()):
-        plural, _, group = resource.partition(".")
         for verb in sorted(verbs & {"list", "watch"}):
-            if not await cluster.can_i(verb, plural, group, namespace=namespace):
+            if not await cluster.can_i(verb, resource, namespace=namespace):
                 raise GoServiceError(
                     f"the operator may not {verb} {resource}; apply manifests/ again (rbac.yaml)"
                 )

@@ -1,0 +1,556 @@
+"""The only module that talks to Kubernetes.
+
+Dicts go in and come out. A refusal is one of the errors of the tree, mapped from the server's
+answer in one place; nothing is retried here, since the queue retries. The command line goes
+through the same calls with its user's rights; what `goservice run` asks for is `ACCESS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import ConfigException
+
+from goservice import errors, names
+from goservice.metrics import Metrics
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]
+
+MANAGER = names.OPERATOR
+HANDOVER_MANAGER = names.HANDOVER
+PAGE_SIZE = 500
+_LIST_RESTARTS = 3
+_LONGEST_MESSAGE = 2000
+
+_JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind is addressed. All kinds here live in namespaces."""
+
+    api_version: str
+    kind: str
+    plural: str
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """The name that RBAC and kubectl use: deployments.apps."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+KINDS: dict[str, Kind] = {
+    kind.kind: kind
+    for kind in (
+        Kind("goservice.dev/v1alpha1", "GoService", "goservices"),
+        Kind("v1", "ConfigMap", "configmaps"),
+        Kind("batch/v1", "Job", "jobs"),
+        Kind("v1", "Pod", "pods"),
+        Kind("v1", "ServiceAccount", "serviceaccounts"),
+        Kind("apps/v1", "Deployment", "deployments"),
+        Kind("v1", "Service", "services"),
+        Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        Kind("v1", "Event", "events"),
+    )
+}
+
+_WATCHED = frozenset({"list", "watch"})
+# An apply that creates is checked for `create` too, one that changes only for `patch`.
+_APPLIED = _WATCHED | {"get", "create", "patch"}
+_MADE_ONCE = _WATCHED | {"get", "create", "delete"}
+
+ACCESS: dict[str, frozenset[str]] = {
+    "goservices.goservice.dev": _WATCHED | {"get"},
+    "goservices.goservice.dev/status": frozenset({"patch"}),
+    # Never called: an owner reference with blockOwnerDeletion is only accepted from whoever may.
+    "goservices.goservice.dev/finalizers": frozenset({"update"}),
+    "configmaps": _MADE_ONCE,
+    "jobs.batch": _MADE_ONCE,
+    "pods": _WATCHED,
+    "serviceaccounts": _APPLIED,
+    "deployments.apps": _APPLIED,
+    "services": _APPLIED | {"delete"},
+    "horizontalpodautoscalers.autoscaling": _APPLIED | {"delete"},
+    "poddisruptionbudgets.policy": _APPLIED | {"delete"},
+    "events": frozenset({"create", "list"}),
+}
+"""What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
+
+
+class Cluster(Protocol):
+    """An API server, real or in memory. Every call may raise `errors.ClusterError`."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """One object."""
+        ...
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
+        """All objects of a kind, in one namespace or everywhere, without managedFields."""
+        ...
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
+    ) -> Manifest:
+        """Server-side apply; creates what is not there."""
+        ...
+
+    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        """Server-side apply of the status; with a uid in it, never to a recreated namesake."""
+        ...
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object; AlreadyExists if its name is taken."""
+        ...
+
+    async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
+        """JSON merge patch."""
+        ...
+
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+        propagation: str = "Background",
+    ) -> None:
+        """Delete an object; with a uid only that one, else Conflict."""
+        ...
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+    ) -> AsyncIterator[str]:
+        """A container's log, line by line. The operator itself never asks for it."""
+        ...
+
+    async def can_i(
+        self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
+    ) -> bool:
+        """Whether the caller may do this; `kind` is a kind, or a resource as `ACCESS` has it."""
+        ...
+
+
+class TokenBucket:
+    """At most `burst` at once and `qps` in the long run; served in the order of asking."""
+
+    def __init__(
+        self,
+        qps: float,
+        burst: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._qps = qps
+        self._burst = float(burst)
+        self._clock = clock
+        self._sleep = sleep
+        self._tokens = self._burst
+        self._at = clock()
+
+    async def take(self) -> None:
+        """Wait for a token. Tokens are promised in order, so nobody is overtaken."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._qps)
+        self._at = now
+        self._tokens -= 1
+        if self._tokens < 0:
+            await self._sleep(-self._tokens / self._qps)
+
+
+class KubernetesCluster:
+    """A real API server, through the official client's transport."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        *,
+        qps: float = 200.0,
+        burst: int = 400,
+        concurrency: int = 32,
+        timeout: float = 30.0,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._client = client
+        self._bucket = TokenBucket(qps, burst)
+        self._places = asyncio.Semaphore(concurrency)
+        self._timeout = timeout
+        self._metrics = metrics
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        return _plain(await self._request("get", kind, namespace, name))
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
+        query = {"limit": str(PAGE_SIZE)}
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        for _ in range(_LIST_RESTARTS):
+            try:
+                return await self._pages(kind, namespace, query)
+            except errors.Gone as error:
+                expired = error
+        raise expired
+
+    async def _pages(self, kind: str, namespace: str | None, query: Mapping[str, str]) -> Manifests:
+        """All pages of one list; Gone when the server has forgotten where they continue."""
+        found: Manifests = []
+        position = ""
+        while True:
+            more = {"continue": position} if position else {}
+            page = await self._request("list", kind, namespace, "", query={**query, **more})
+            for item in page.get("items") or ():
+                # A list names the kind once, for all of its items.
+                item.setdefault("apiVersion", KINDS[kind].api_version)
+                item.setdefault("kind", kind)
+                found.append(_plain(item))
+            position = (page.get("metadata") or {}).get("continue", "")
+            if not position:
+                return found
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
+    ) -> Manifest:
+        return await self._apply(manifest, "", manager, force)
+
+    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        return await self._apply(manifest, "status", MANAGER, force)
+
+    async def _apply(
+        self, manifest: Manifest, subresource: str, manager: str, force: bool
+    ) -> Manifest:
+        kind, namespace, name = _address(manifest)
+        query = {
+            "fieldManager": manager,
+            "force": "true" if force else "false",
+            "fieldValidation": "Strict",
+        }
+        answer = await self._request(
+            "apply", kind, namespace, name, subresource, query=query, body=manifest
+        )
+        return _plain(answer)
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        kind, namespace, name = _address(manifest)
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        answer = await self._request("create", kind, namespace, name, query=query, body=manifest)
+        return _plain(answer)
+
+    async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
+        query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+        answer = await self._request("patch", kind, namespace, name, query=query, body=body)
+        return _plain(answer)
+
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+        propagation: str = "Background",
+    ) -> None:
+        body: Manifest = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "propagationPolicy": propagation,
+        }
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        await self._request("delete", kind, namespace, name, body=body)
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+    ) -> AsyncIterator[str]:
+        query = {"container": container}
+        if follow:
+            query["follow"] = "true"
+        if tail_lines is not None:
+            query["tailLines"] = str(tail_lines)
+        what = f"reading the log of container {container} of Pod {namespace}/{pod}"
+        path = _path(KINDS["Pod"], namespace, pod, "log")
+        # A log may be followed for an hour: only connecting and silence of a finished one end it.
+        limit = aiohttp.ClientTimeout(
+            total=None, sock_connect=self._timeout, sock_read=None if follow else self._timeout
+        )
+        with _transport_errors(what):
+            response = (await self._send("GET", path, query, None, _JSON, limit)).response
+            try:
+                if response.status != 200:
+                    raise _error(what, response.status, response.headers, await response.read())
+                async for line in response.content:
+                    yield line.decode(errors="replace").rstrip("\r\n")
+            finally:
+                response.close()
+
+    async def can_i(
+        self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
+    ) -> bool:
+        resource, _, part = (KINDS[kind].resource if kind in KINDS else kind).partition("/")
+        plural, _, group = resource.partition(".")
+        wanted = {"verb": verb, "group": group, "resource": plural}
+        if subresource or part:
+            wanted["subresource"] = subresource or part
+        if namespace is not None:
+            wanted["namespace"] = namespace
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        }
+        review = await self._exchange(
+            "create",
+            "SelfSubjectAccessReview",
+            f"asking whether {verb} {resource} is allowed",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {},
+            body,
+        )
+        return bool((review.get("status") or {}).get("allowed"))
+
+    async def _request(
+        self,
+        verb: str,
+        kind: str,
+        namespace: str | None,
+        name: str,
+        subresource: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+    ) -> Manifest:
+        object_name = "" if verb in ("create", "list") else name
+        path = _path(KINDS[kind], namespace, object_name, subresource)
+        place = "/".join(part for part in (namespace, name) if part) or "all namespaces"
+        what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {place}"
+        return await self._exchange(verb, kind, what, path, query or {}, body)
+
+    async def _exchange(
+        self,
+        verb: str,
+        kind: str,
+        what: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+    ) -> Manifest:
+        """One request and its whole answer."""
+        method, content_type = _METHODS[verb]
+        code = "none"
+        await self._bucket.take()
+        try:
+            async with self._places:
+                with _transport_errors(what):
+                    answer = await self._send(
+                        method, path, query, body, content_type, self._timeout
+                    )
+                    data = await answer.read()
+                    code = str(answer.status)
+            if not 200 <= answer.status < 300:
+                raise _error(what, answer.status, answer.headers, data)
+            return _decoded(what, data)
+        finally:
+            if self._metrics is not None:
+                self._metrics.api_requests_total.labels(verb=verb, kind=kind, code=code).inc()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Manifest | None,
+        content_type: str,
+        timeout: float | aiohttp.ClientTimeout,  # noqa: ASYNC109
+    ) -> Any:
+        method, url, headers, serialized, _ = await self._client.param_serialize(
+            method,
+            path,
+            query_params=[*query.items()],
+            header_params={"Accept": _JSON, "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        return await self._client.call_api(
+            method, url, headers, serialized, _request_timeout=timeout
+        )
+
+
+_METHODS = {
+    "get": ("GET", _JSON),
+    "list": ("GET", _JSON),
+    "create": ("POST", _JSON),
+    "apply": ("PATCH", _APPLY),
+    "patch": ("PATCH", _MERGE),
+    "delete": ("DELETE", _JSON),
+}
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    *,
+    version: str = "",
+    qps: float = 200.0,
+    burst: int = 400,
+    concurrency: int = 32,
+    timeout: float = 30.0,  # noqa: ASYNC109
+    metrics: Metrics | None = None,
+) -> AsyncIterator[KubernetesCluster]:
+    """The cluster that this process belongs to, or that a kubeconfig names.
+
+    Raises:
+        SettingsError: there is no usable configuration.
+    """
+    configuration = Configuration()
+    configuration.connection_pool_maxsize = concurrency * 2
+    file = kubeconfig or os.environ.get("KUBECONFIG")
+    try:
+        if file is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
+            kubernetes_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kubernetes_config.load_kube_config(
+                config_file=file or "~/.kube/config",
+                context=context,
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except (ConfigException, OSError, ValueError) as error:
+        raise errors.SettingsError(f"no connection to a cluster: {error}") from error
+    client = ApiClient(configuration)
+    client.user_agent = f"{names.OPERATOR}/{version or 'unknown'}"
+    try:
+        yield KubernetesCluster(
+            client,
+            qps=qps,
+            burst=burst,
+            concurrency=concurrency,
+            timeout=timeout,
+            metrics=metrics,
+        )
+    finally:
+        await client.close()
+
+
+def _address(manifest: Manifest) -> tuple[str, str, str]:
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata["namespace"], metadata["name"]
+
+
+def _path(kind: Kind, namespace: str | None, name: str, subresource: str = "") -> str:
+    parts = ["apis" if kind.group else "api", *kind.api_version.split("/")]
+    if namespace is not None:
+        parts += ["namespaces", namespace]
+    parts += [part for part in (kind.plural, name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _plain(manifest: Manifest) -> Manifest:
+    """The object without managedFields: half of its bytes, and nobody here reads them."""
+    manifest.get("metadata", {}).pop("managedFields", None)
+    return manifest
+
+
+def _decoded(what: str, data: bytes) -> Manifest:
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise errors.Unavailable(f"{what}: the API server's answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise errors.Unavailable(f"{what}: the API server's answer is not an object")
+    return answer
+
+
+@contextlib.contextmanager
+def _transport_errors(what: str) -> Any:
+    """Turn whatever keeps an answer from arriving into Unavailable."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise errors.Unavailable(f"{what}: the API server did not answer in time") from error
+    except (aiohttp.ClientError, ApiException, ConfigException, OSError, ValueError) as error:
+        raise errors.Unavailable(f"{what}: no answer from the API server: {error}") from error
+
+
+def _error(what: str, code: int, headers: Mapping[str, str], data: bytes) -> errors.ClusterError:
+    """The error that stands for an answer of the API server."""
+    try:
+        status = json.loads(data)
+    except ValueError:
+        status = {}
+    if not isinstance(status, dict):
+        status = {}
+    said = str(status.get("message") or "").strip() or f"HTTP {code}"
+    wait = headers.get("Retry-After", "")
+    return _class_of(code, str(status.get("reason", "")))(
+        f"{what}: {said}"[:_LONGEST_MESSAGE],
+        status=code,
+        retry_after=float(wait) if wait.isdecimal() else None,
+    )
+
+
+def _class_of(code: int, reason: str) -> type[errors.ClusterError]:
+    match code:
+        case 404:
+            return errors.NotFound
+        case 409:
+            return errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
+        case 401 | 403:
+            return errors.Forbidden
+        case 410:
+            return errors.Gone
+        case 429:
+            return errors.TooManyRequests
+        case _ if 400 <= code < 500 and code != 408:
+            return errors.Invalid
+        case _:
+            return errors.Unavailable
