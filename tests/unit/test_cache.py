@@ -1,0 +1,182 @@
+"""The cache keeps the newest of what events, lists and our own writes bring, in any order."""
+
+from typing import Any
+
+import pytest
+
+from goservice.cache import Cache, slim
+from goservice.metrics import Metrics
+
+KEY = ("shop", "checkout")
+
+
+def job(
+    version: str, name: str = "checkout", uid: str = "u1", service: str | None = "checkout"
+) -> dict[str, Any]:
+    labels = {"goservice.dev/service": service} if service else {}
+    return {
+        "apiVersion": "batch/v1",
+        "metadata": {
+            "namespace": "shop",
+            "name": name,
+            "uid": uid,
+            "resourceVersion": version,
+            "labels": labels,
+        },
+    }
+
+
+def version(cache: Cache) -> str | None:
+    held = cache.get("Job", KEY)
+    return held["metadata"]["resourceVersion"] if held else None
+
+
+def test_newer_replaces_older_never_the_other_way_round() -> None:
+    cache = Cache()
+    assert cache.put("Job", job("9"))
+    assert cache.put("Job", job("10"))
+    assert not cache.put("Job", job("10"))
+    assert not cache.put("Job", job("9"))
+    assert version(cache) == "10"
+
+
+def test_versions_that_are_not_numbers_are_taken_as_they_come() -> None:
+    cache = Cache()
+    assert cache.put("Job", job("b"))
+    assert cache.put("Job", job("a"))
+    assert version(cache) == "a"
+
+
+def test_a_late_event_of_an_older_namesake_is_ignored() -> None:
+    cache = Cache()
+    cache.put("Job", job("20", uid="u2"))
+    assert not cache.put("Job", job("12", uid="u1"))
+    assert not cache.drop("Job", job("15", uid="u1"))
+    assert version(cache) == "20"
+
+
+def test_a_deletion_drops_and_a_late_answer_does_not_bring_it_back() -> None:
+    cache = Cache()
+    cache.put("Job", job("5"))
+    assert cache.drop("Job", job("8"))
+    assert not cache.drop("Job", job("8"))
+    assert not cache.put("Job", job("7"))
+    assert version(cache) is None
+    assert cache.put("Job", job("9", uid="u2"))
+
+
+def test_an_object_that_gets_its_label_back_comes_back() -> None:
+    cache = Cache()
+    cache.put("Job", job("5"))
+    cache.drop("Job", job("6"))
+    assert cache.put("Job", job("7"))
+    assert not cache.drop("Job", job("6"))
+    assert version(cache) == "7"
+
+
+def test_drop_by_key() -> None:
+    cache = Cache()
+    cache.put("Job", job("5"))
+    assert cache.drop("Job", KEY)
+    assert not cache.drop("Job", KEY)
+    assert not cache.put("Job", job("5"))
+
+
+def test_children_are_found_by_label_and_move_with_it() -> None:
+    cache = Cache()
+    cache.put("Job", job("1", "a"))
+    cache.put("ConfigMap", job("2", "b"))
+    cache.put("Pod", job("3", "c", service=None))
+    cache.put("GoService", job("4", "checkout"))
+    assert [(c["kind"], c["metadata"]["name"]) for c in cache.children(*KEY)] == [
+        ("ConfigMap", "b"),
+        ("Job", "a"),
+    ]
+    cache.put("Job", job("5", "a", service="other"))
+    assert [c["kind"] for c in cache.children(*KEY)] == ["ConfigMap"]
+    assert [c["kind"] for c in cache.children("shop", "other")] == ["Job"]
+    cache.drop("Job", job("6", "a"))
+    assert not list(cache.children("shop", "other"))
+    assert [s["kind"] for s in cache.services()] == ["GoService"]
+    assert cache.keys("Pod") == [("shop", "c")]
+
+
+def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:
+    cache = Cache()
+    for name in ("same", "changed", "gone"):
+        cache.put("Job", job("1", name, uid=name))
+    since = cache.mark()
+    changed = cache.replace(
+        "Job",
+        [job("1", "same", uid="same"), job("2", "changed", uid="changed"), job("3", "new")],
+        since,
+    )
+    assert [c["metadata"]["name"] for c in changed] == ["changed", "new", "gone"]
+    assert cache.synced == {"Job"}
+    assert sorted(cache.keys("Job")) == [("shop", "changed"), ("shop", "new"), ("shop", "same")]
+
+
+def test_a_list_does_not_undo_what_happened_while_it_was_read() -> None:
+    cache = Cache()
+    cache.put("Job", job("1", "deleted", uid="deleted"))
+    cache.put("Job", job("2", "newer", uid="newer"))
+    since = cache.mark()
+    cache.put("Job", job("9", "created", uid="created"))
+    cache.put("Job", job("10", "newer", uid="newer"))
+    cache.drop("Job", job("11", "deleted", uid="deleted"))
+    listed = [job("1", "deleted", uid="deleted"), job("2", "newer", uid="newer")]
+    assert cache.replace("Job", listed, since) == []
+    assert sorted(cache.keys("Job")) == [("shop", "created"), ("shop", "newer")]
+    held = cache.get("Job", ("shop", "newer"))
+    assert held is not None
+    assert held["metadata"]["resourceVersion"] == "10"
+
+
+def test_an_object_seen_again_while_the_list_is_read_stays() -> None:
+    cache = Cache()
+    cache.put("Job", job("1"))
+    since = cache.mark()
+    cache.put("Job", job("1"))
+    assert cache.replace("Job", [], since) == []
+    assert version(cache) == "1"
+
+
+def test_a_list_of_one_namespace_leaves_the_others_alone() -> None:
+    cache = Cache()
+    cache.put("Job", job("1"))
+    assert cache.replace("Job", [], cache.mark(), namespace="other") == []
+    assert len(cache.replace("Job", [], cache.mark(), namespace="shop")) == 1
+
+
+def test_deletions_are_remembered_for_two_lists() -> None:
+    cache = Cache()
+    cache.put("Job", job("1"))
+    cache.drop("Job", job("2"))
+    cache.replace("Job", [], cache.mark())
+    assert not cache.put("Job", job("1"))
+    cache.replace("Job", [], cache.mark())
+    assert cache.put("Job", job("1"))
+
+
+def test_what_nobody_reads_is_not_kept_and_the_original_is_not_touched() -> None:
+    original = job("1")
+    original["metadata"]["managedFields"] = [{}]
+    original["metadata"]["annotations"] = {
+        "kubectl.kubernetes.io/last-applied-configuration": "{}",
+        "goservice.dev/commit": "c0ffee",
+    }
+    kept = slim("Job", original)
+    assert "managedFields" not in kept["metadata"]
+    assert kept["metadata"]["annotations"] == {"goservice.dev/commit": "c0ffee"}
+    assert kept["kind"] == "Job"
+    assert "managedFields" in original["metadata"]
+    assert len(original["metadata"]["annotations"]) == 2
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_objects_are_counted(count: int) -> None:
+    metrics = Metrics()
+    cache = Cache(metrics)
+    cache.replace("Job", [job("1", f"j{n}") for n in range(count)], cache.mark())
+    line = f'goservice_operator_cache_objects{{kind="Job"}} {float(count)}'
+    assert line.encode() in metrics.text()
