@@ -188,6 +188,15 @@ COPY --from=b /etc/link /opt/tool /x/
 	{name: "target", context: goMod, dockerfile: "FROM scratch AS one\nENV A=1\nFROM scratch AS two\nENV A=2\n", flags: []string{"--target=one"}},
 	{name: "registry_map", context: goMod, dockerfile: "FROM nowhere.test/base:1\nENV A=1\n", flags: []string{"--registry-map=nowhere.test=REGISTRY/mirror"}},
 	{name: "registry_mirror", context: goMod, dockerfile: "FROM base:1\nENV A=1\n", flags: []string{"--registry-mirror=REGISTRY/mirror"}},
+	{name: "tls_unknown", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n"},
+	{name: "tls_certificate", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n", flags: []string{"--registry-certificate=SECURE=/kaniko/df/registry.pem"}},
+	{name: "tls_certificate_missing", context: goMod, dockerfile: minimal, drop: []string{"--no-push", "--destination"}, flags: []string{"--registry-certificate=SECURE=/none.pem", "--destination=SECURE/team/app:1"}},
+	{
+		name: "tls_unverified", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n", flags: []string{"--skip-tls-verify-registry=SECURE"},
+		push: []string{"--destination=SECURE/team/secure:1", "--skip-tls-verify-registry=SECURE"}, pushed: "REGISTRY/team/secure:1",
+	},
+	{name: "name_files", context: goMod, dockerfile: minimal, drop: []string{"--digest-file"}, flags: []string{"--destination=REGISTRY/team/other:2", "--image-name-with-digest-file=/dev/termination-log"}},
+	{name: "copy_stage_owner_kept", context: source, dockerignore: ".git\n", dockerfile: "FROM REGISTRY/base:1 AS b\nUSER 77\nCOPY --chown=5:6 config /c/d\nWORKDIR /e/f\nRUN touch /e/f/g\nFROM scratch\nCOPY --from=b /c /c\nCOPY --from=b /e/f/g /var/lib/old/b /g/\n"},
 
 	{name: "run_fails", context: goMod, dockerfile: "FROM REGISTRY/base:1\nRUN echo before; exit 7\n"},
 	{name: "run_killed", context: goMod, dockerfile: "FROM REGISTRY/base:1\nRUN kill -9 $$\n"},

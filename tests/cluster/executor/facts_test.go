@@ -32,9 +32,9 @@ type facts struct {
 	// Usage says that the error is followed by a usage text longer than the
 	// 2048 bytes of log that a termination message can hold.
 	Usage bool `json:"usageHidesError"`
-	// DigestFile is "none", "image" (the built image's digest, no newline) or
-	// "other".
-	DigestFile string      `json:"digestFile"`
+	// DigestFile is the text of the termination log, with DIGEST for the built
+	// image's digest; null if nothing was written.
+	DigestFile *string     `json:"digestFile"`
 	Layout     *imageFacts `json:"layout,omitempty"`
 	Pushed     *imageFacts `json:"pushed,omitempty"`
 }
@@ -64,7 +64,7 @@ var logLine = regexp.MustCompile(`^\x1b\[\d+m(INFO|WARN|ERRO|DEBU)\x1b\[0m\[\d+\
 
 func (l *lab) facts(t *testing.T, c kase, o outcome) facts {
 	t.Helper()
-	result := facts{ExitCode: o.code, Output: []string{}, DigestFile: "none"}
+	result := facts{ExitCode: o.code, Output: []string{}}
 	usage := 0
 	for line := range strings.Lines(o.log) {
 		switch {
@@ -95,12 +95,11 @@ func (l *lab) facts(t *testing.T, c kase, o outcome) facts {
 		result.Pushed = l.image(t, c, image)
 	}
 	if o.digest != nil {
-		result.DigestFile = "other"
-		if *o.digest == digest.String() {
-			result.DigestFile = "image"
-		} else if regexp.MustCompile(`^sha256:[0-9a-f]{64}$`).MatchString(*o.digest) {
-			result.DigestFile = "a digest"
+		text := l.blank(strings.ReplaceAll(*o.digest, digest.String(), "DIGEST"))
+		if digest.Hex == "" {
+			text = regexp.MustCompile(`sha256:[0-9a-f]{64}`).ReplaceAllString(*o.digest, "DIGEST")
 		}
+		result.DigestFile = &text
 	}
 	return result
 }

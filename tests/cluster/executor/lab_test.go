@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -67,6 +68,11 @@ func enterRoom(text string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
+	if r.ReadOnly {
+		if err := unix.Mount(r.Root, r.Root, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("root: %w", err)
+		}
+	}
 	for target, source := range r.Binds {
 		if err := unix.Mount(source, filepath.Join(r.Root, target), "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("bind %s: %w", target, err)
@@ -74,6 +80,11 @@ func enterRoom(text string) error {
 	}
 	if err := unix.Mount("proc", filepath.Join(r.Root, "proc"), "proc", 0, ""); err != nil {
 		return fmt.Errorf("proc: %w", err)
+	}
+	if r.ReadOnly {
+		if err := unix.Mount("", r.Root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("read-only root: %w", err)
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
@@ -105,6 +116,9 @@ func enterRoom(text string) error {
 type lab struct {
 	executor string
 	host     string
+	// secure is the same registry behind TLS, with a certificate of its own.
+	secure      string
+	certificate []byte
 }
 
 func newLab(t *testing.T) *lab {
@@ -130,9 +144,17 @@ func newLab(t *testing.T) *lab {
 			t.Fatalf("go build: %v\n%s", err, output)
 		}
 	}
-	server := httptest.NewServer(guarded(registry.New(registry.Logger(log.New(io.Discard, "", 0)))))
+	quiet := log.New(io.Discard, "", 0)
+	handler := guarded(registry.New(registry.Logger(quiet)))
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	l.host = strings.TrimPrefix(server.URL, "http://")
+	secure := httptest.NewUnstartedServer(handler)
+	secure.Config.ErrorLog = quiet
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	l.secure = strings.TrimPrefix(secure.URL, "https://")
+	l.certificate = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw})
 	l.pushBase(t, busybox)
 	return l
 }
@@ -271,6 +293,7 @@ func (l *lab) run(t *testing.T, c kase) outcome {
 	context := mount("/kaniko/buildcontext", true)
 	files := mount("/kaniko/df", true)
 	must(t, os.WriteFile(filepath.Join(files, "Dockerfile"), []byte(l.fill(c.dockerfile)), 0o644))
+	must(t, os.WriteFile(filepath.Join(files, "registry.pem"), l.certificate, 0o644))
 	if c.dockerignore != "" {
 		must(t, os.WriteFile(filepath.Join(files, "Dockerfile.dockerignore"), []byte(c.dockerignore), 0o644))
 	}
@@ -300,7 +323,8 @@ func (l *lab) run(t *testing.T, c kase) outcome {
 		}
 		code = l.enter(t, &text, room{
 			Root: root, Binds: binds, Arguments: arguments, Environment: environment,
-			NoCaps: arguments[0] == "push",
+			// The rendered Job pushes without capabilities on a read-only root.
+			NoCaps: arguments[0] == "push", ReadOnly: arguments[0] == "push",
 		})
 		if code != 0 {
 			break
@@ -335,11 +359,15 @@ func (l *lab) enter(t *testing.T, output io.Writer, r room) int {
 	return process.ProcessState.ExitCode()
 }
 
-// fill puts the registry's address where a case says REGISTRY.
-func (l *lab) fill(text string) string { return strings.ReplaceAll(text, "REGISTRY", l.host) }
+// fill puts the registry's addresses where a case says REGISTRY or SECURE.
+func (l *lab) fill(text string) string {
+	return strings.NewReplacer("REGISTRY", l.host, "SECURE", l.secure).Replace(text)
+}
 
 // blank undoes fill, so that what is recorded names no port.
-func (l *lab) blank(text string) string { return strings.ReplaceAll(text, l.host, "REGISTRY") }
+func (l *lab) blank(text string) string {
+	return strings.NewReplacer(l.host, "REGISTRY", l.secure, "SECURE").Replace(text)
+}
 
 func must(t *testing.T, err error) {
 	t.Helper()
