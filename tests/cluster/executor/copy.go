@@ -162,12 +162,12 @@ func place(source string, sourceIsFolder bool, destination, workdir string) stri
 	return target
 }
 
-// physical resolves links in the parents of a destination, not the
-// destination's own: COPY replaces a link instead of writing through it.
-func physical(path string) (string, error) {
+// physical resolves links in a destination. The last part is resolved for a
+// folder only: a file replaces a link instead of being written through it.
+func physical(path string, isFolder bool) (string, error) {
 	var missing []string
 	current := path
-	if information, err := os.Lstat(path); err == nil && isLink(information) {
+	if information, err := os.Lstat(path); err == nil && isLink(information) && !isFolder {
 		missing = append(missing, filepath.Base(path))
 		current = filepath.Dir(path)
 	}
@@ -208,7 +208,7 @@ func (c *copier) copy(source, destination, workdir string) error {
 	if err != nil {
 		return fmt.Errorf("could not copy source: %w", err)
 	}
-	target, err := physical(place(path, information.IsDir(), destination, workdir))
+	target, err := physical(place(path, information.IsDir(), destination, workdir), information.IsDir())
 	if err != nil {
 		return fmt.Errorf("resolving dest symlink: %w", err)
 	}

@@ -182,6 +182,22 @@ COPY --from=b /z /tree
 COPY --from=b /etc/link /opt/tool /x/
 `,
 	},
+	{
+		name: "links_and_replacements", context: source, dockerignore: ".git\n",
+		dockerfile: `FROM REGISTRY/base:1
+RUN mkdir -p /usr/lib/deep /was/folder/x /was/empty && ln -s usr/lib /lib && ln -s /usr/lib/deep /abs && echo f > /was/file && ln -s /nowhere /dangling
+COPY tool /lib/tool
+COPY config /abs
+COPY config /lib/new/
+COPY tool /dangling
+WORKDIR /abs/work
+WORKDIR /lib
+RUN rm -r /was/folder && ln -s ../usr /was/folder && rm /was/file && mkdir /was/file && echo x > /was/file/y && rmdir /was/empty && echo now > /was/empty
+RUN echo more >> /lib/tool && chown 3:4 /lib/new && mv /usr/lib/deep /usr/lib/deeper && ln -sf tool /lib/alias
+RUN touch /tmp/t /root/r /var/run 2>/dev/null; mkdir -p /var/run/x /run; echo x > /run/y; echo z > /etc/hosts; echo g > /gocache/g; echo k > /kaniko/k
+RUN rm -rf /tmp /run && chmod 0700 /opt
+`,
+	},
 	{name: "empty_layer", context: goMod, dockerfile: "FROM REGISTRY/base:1\nWORKDIR /tmp\nWORKDIR /\nRUN true\n"},
 	{name: "docker_format", context: goMod, dockerfile: minimal, drop: []string{"--image-format", "--reproducible"}},
 	{name: "annotations", context: goMod, dockerfile: minimal, flags: []string{"--annotation=a=b"}},

@@ -142,7 +142,8 @@ func (s *snapshots) remember(paths []string) error {
 	return nil
 }
 
-// resolve adds the targets of links and all parent folders, and sorts.
+// resolve adds all parent folders, sorts, and puts both a link and its target
+// in the place of a path that leads through a link.
 func (s *snapshots) resolve(paths []string) []string {
 	wanted := map[string]bool{}
 	add := func(path string) {
@@ -159,17 +160,12 @@ func (s *snapshots) resolve(paths []string) []string {
 		if s.skip.names(path) {
 			continue
 		}
-		folder, err := filepath.EvalSymlinks(filepath.Dir(path))
-		if err != nil {
+		if _, err := os.Lstat(path); err != nil {
 			continue
 		}
-		physical := filepath.Join(folder, filepath.Base(path))
-		if path == s.root {
-			physical = path
-		}
-		add(physical)
-		target, err := filepath.EvalSymlinks(physical)
-		if err == nil && target != physical && !s.skip.covers(target) && below(target, s.root) {
+		add(s.firstLink(path))
+		target, err := filepath.EvalSymlinks(path)
+		if err == nil && !s.skip.covers(target) && below(target, s.root) {
 			add(target)
 		}
 	}
@@ -179,6 +175,17 @@ func (s *snapshots) resolve(paths []string) []string {
 	}
 	sort.Strings(result)
 	return result
+}
+
+// firstLink is the first part of a path that is a link, or the whole path.
+func (s *snapshots) firstLink(path string) string {
+	first := path
+	for current := path; current != s.root && current != "/"; current = filepath.Dir(current) {
+		if information, err := os.Lstat(current); err == nil && isLink(information) {
+			first = current
+		}
+	}
+	return first
 }
 
 // ofFiles writes a layer of exactly these files and their parents.
