@@ -1,0 +1,256 @@
+"""The Dockerfile of a service: a pure function of the resource, the settings and the commit.
+
+It never needs what is in the repository. Every value is validated by its type, and quoted here
+for the place where it stands; the template has no logic beyond if and for. No text of a user can
+become an instruction, a flag, a further argument or an expansion.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jinja2
+
+from goservice import names
+from goservice.data import data_dir
+from goservice.settings import Settings
+from goservice.spec import Base, Build, Download, GoService, User
+
+SOURCE = "/build/src"
+ROOT = "/out/rootfs"
+
+_MIRROR = """\
+mirror="$1"; shift;
+for list in /etc/apk/repositories /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+if [ -f "$list" ]; then sed -i -E "$mirror" "$list"; fi;
+done;
+"""
+_INSTALL = """\
+if command -v apk > /dev/null; then
+apk add --no-cache "$@";
+else
+apt-get update;
+apt-get install --yes --no-install-recommends "$@";
+rm -rf /var/lib/apt/lists/*;
+fi
+"""
+_COPY_FILES = """\
+while [ $# -gt 0 ]; do
+if [ -d "$1" ]; then mkdir -p "$2"; cp -RLp "$1/." "$2/";
+else mkdir -p "$(dirname "$2")"; cp -Lp "$1" "$2"; fi;
+shift 2;
+done
+"""
+_COPY_ZONE = 'mkdir -p "$(dirname "$2")"; cp -L "$1" "$2"'
+_PASSWD = f"printf '%s\\n' \"$@\" > {ROOT}/etc/passwd"
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the template shows, ready to stand where it stands."""
+
+    service: str
+    name: str
+    builder: str
+    packages: str
+    certificates: bool
+    zone: str
+    passwd: str
+    proxy: str
+    module: str
+    before_source: bool
+    module_files: str
+    files: str
+    compile: str
+    base: str
+    revision: str
+    source: str
+    time_zone: str
+    user: str
+    entrypoint: str
+
+
+def render(service: GoService, settings: Settings, commit: str, inputs: str = "") -> str:
+    """The Dockerfile that builds the service at a commit; the repository is its context.
+
+    Raises:
+        ValueError: if a value cannot stand in a Dockerfile, such as a commit of two lines.
+    """
+    values = _values(service, settings, commit, inputs)
+    shown = {field.name: getattr(values, field.name) for field in dataclasses.fields(values)}
+    return _template("Dockerfile.j2").render(shown)
+
+
+def dockerignore() -> str:
+    """What stays out of the build context; it lies beside the Dockerfile."""
+    return _template("dockerignore.j2").render()
+
+
+def go_version(image: str) -> str | None:
+    """The Go version (1.27) that a builder image's name tells, None if it tells none."""
+    told = re.fullmatch(
+        r"(?:.+/)?golang:([0-9]+\.[0-9]+)(?:\.[0-9]+)?(?:-[A-Za-z0-9._-]+)?(?:@.+)?", image
+    )
+    return told[1] if told else None
+
+
+@functools.cache
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(data_dir("templates")),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 - not HTML: every value is quoted below
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def _values(service: GoService, settings: Settings, commit: str, inputs: str) -> Values:
+    source = service.spec.source
+    if source is None:
+        raise ValueError("a service without spec.source has nothing to build")
+    build = service.spec.build
+    directory = source.git.directory
+    return Values(
+        service=_word(f"{service.namespace}/{service.name}"),
+        name=_word(service.name),
+        builder=_word(build.builder_image or settings.images.builder),
+        packages=_packages(build, settings),
+        certificates=build.base is not Base.CUSTOM,
+        zone=_zone(service) if "tzdata" in build.packages else "",
+        passwd=_shell(_PASSWD, "passwd", _accounts(service.spec.user)),
+        proxy=_quoted(build.modules.proxy or settings.builds.module_proxy),
+        module=_word(SOURCE if directory == "." else f"{SOURCE}/{directory}"),
+        before_source=build.modules.download is Download.BEFORE_SOURCE,
+        module_files=_word(f"./{directory}/go.mod") + " " + _word(f"./{directory}/go.su[m]")
+        if directory != "."
+        else "./go.mod ./go.su[m]",
+        files=_files(build),
+        compile=_compile(service, commit, inputs),
+        base=_word(_no_stage(_base(build, settings))),
+        revision=_quoted(commit),
+        source=_quoted(source.git.url),
+        time_zone=_quoted(service.spec.time_zone),
+        user=f"{service.spec.user.uid}:{service.spec.user.uid}",
+        entrypoint=json.dumps([f"/app/{_binary(service)}"]),
+    )
+
+
+def _packages(build: Build, settings: Settings) -> str:
+    """The command that installs packages, empty if none is asked for."""
+    if not build.packages:
+        return ""
+    mirror = build.package_mirror or settings.builds.package_mirror
+    if not mirror:
+        return _shell(_INSTALL, "packages", build.packages)
+    return _shell(_MIRROR + _INSTALL, "packages", [_substitution(mirror), *build.packages])
+
+
+def _substitution(mirror: str) -> str:
+    """The sed expression that points package lists at a mirror.
+
+    A mirror that ends in a release of Alpine (…/alpine/v3.24) takes the place of everything up to
+    the release, any other of scheme and host.
+    """
+    mirror = mirror.rstrip("/")
+    if re.search(r"/(v[0-9]+\.[0-9]+|edge|latest-stable)$", mirror):
+        return rf"s#https?://[^ ]+/([^/ ]+)$#{mirror}/\1#"
+    return f"s#https?://[^/ ]+#{mirror}#"
+
+
+def _zone(service: GoService) -> str:
+    """The command that copies the zone's file, for whoever installs tzdata."""
+    place = f"/usr/share/zoneinfo/{service.spec.time_zone}"
+    return _shell(_COPY_ZONE, "zone", [place, ROOT + place])
+
+
+def _accounts(user: User) -> list[str]:
+    """The lines of /etc/passwd: root, nobody and the user, no number twice."""
+    nobody = "nobody:x:65534:65534::/nonexistent:/sbin/nologin"
+    return [
+        "root:x:0:0::/root:/sbin/nologin",
+        *([nobody] if user.uid != 65534 else []),
+        f"{user.name}:x:{user.uid}:{user.uid}::/nonexistent:/sbin/nologin",
+    ]
+
+
+def _files(build: Build) -> str:
+    """The command that lays out files, empty if there are none."""
+    pairs: list[str] = []
+    for file in build.files:
+        pairs += [SOURCE if file.source == "." else f"{SOURCE}/{file.source}", ROOT + file.to]
+    return _shell(_COPY_FILES, "files", pairs) if pairs else ""
+
+
+def _compile(service: GoService, commit: str, inputs: str) -> str:
+    build = service.spec.build
+    linker = ["-s", "-w"]
+    for variable in build.variables:
+        value = names.expand(variable.value, service, commit, inputs)
+        linker += ["-X", _linked(f"{variable.name}={value}")]
+    tags = ["timetzdata", *(tag for tag in build.tags if tag != "timetzdata")]
+    words = [
+        "go", "build", "-trimpath", "-buildvcs=false", "-tags", ",".join(tags),
+        "-ldflags", " ".join(linker), "-o", f"{ROOT}/app/{_binary(service)}", build.package,
+    ]  # fmt: skip
+    return json.dumps(words)
+
+
+def _linked(definition: str) -> str:
+    """A -X definition inside -ldflags, which Go splits at spaces unless they are in quotes."""
+    if re.search(r"""['"\\\s]""", definition.replace(" ", "")):
+        raise ValueError(f"cannot stand in -ldflags: {definition!r}")
+    return f"'{definition}'" if " " in definition else definition
+
+
+def _base(build: Build, settings: Settings) -> str:
+    """The image that the final stage starts from."""
+    match build.base:
+        case Base.SCRATCH:
+            return "scratch"
+        case Base.BUSYBOX:
+            return build.base_image or settings.images.busybox
+        case Base.ALPINE:
+            return build.base_image or settings.images.alpine
+        case Base.DISTROLESS:
+            return build.base_image or settings.images.distroless
+        case Base.CUSTOM:
+            return build.base_image or ""
+
+
+def _no_stage(image: str) -> str:
+    """The image by a name that the build stage does not have."""
+    return f"{image}:latest" if image == "builder" else image
+
+
+def _binary(service: GoService) -> str:
+    return service.spec.build.binary or service.name
+
+
+def _shell(script: str, name: str, arguments: Iterable[str]) -> str:
+    """A RUN in exec form: a fixed script, broken over lines, and its arguments as they are."""
+    # The backslash before the line's end is Docker's, which joins the lines before reading JSON.
+    body = " \\\n    ".join(json.dumps(line)[1:-1] for line in script.strip().splitlines())
+    words = ", ".join(json.dumps(word) for word in (name, *arguments))
+    return f'["sh", "-euc", "{body}", {words}]'
+
+
+def _word(text: str) -> str:
+    """A value that stands without quotes: one word, no expansion."""
+    if not re.fullmatch(r"[A-Za-z0-9./][A-Za-z0-9._/:@+\[\]-]*", text):
+        raise ValueError(f"cannot stand in a Dockerfile: {text!r}")
+    return text
+
+
+def _quoted(text: str) -> str:
+    """A value in double quotes, without expansion."""
+    if not text.isprintable():
+        raise ValueError(f"cannot stand in a Dockerfile: {text!r}")
+    return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
