@@ -1,0 +1,129 @@
+"""Desired objects: what the golden files do not show at a glance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import factories as f
+import pytest
+from kubernetes_validate import validate
+
+from goservice import names, resources
+from goservice.observed import covers
+
+RUNNING = resources.Running(f"registry.example.com/shop/checkout@{f.DIGEST}", 10001, "UTC", "1.26")
+
+
+def container(running: resources.Running = RUNNING, **changes: Any) -> dict[str, Any]:
+    template = resources.pod_template(f.service(**changes), f.SETTINGS, running)
+    result: dict[str, Any] = template["spec"]["containers"][0]
+    return result
+
+
+def env(running: resources.Running = RUNNING, **changes: Any) -> dict[str, str]:
+    return {e["name"]: e.get("value", "") for e in container(running, **changes)["env"]}
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"memory": "128Mi"}, str(int(128 * 2**20 * 0.9))),
+        ({"memory": "1G"}, "900000000"),
+        ({"memory": "63Mi"}, None),
+        ({"memory": "1e9"}, "900000000"),
+    ],
+)
+def test_memory_limit_in_bytes(limits: dict[str, str], expected: str | None) -> None:
+    assert env(resources={"limits": limits}).get("GOMEMLIMIT") == expected
+
+
+def test_the_users_environment_wins() -> None:
+    mine = [{"name": "TZ", "value": "Asia/Tokyo"}, {"name": "GOMEMLIMIT", "value": "1"}]
+    seen = env(env=mine)
+    assert seen["TZ"] == "Asia/Tokyo"
+    assert seen["GOMEMLIMIT"] == "1"
+    assert seen["PORT"] == "8080"
+    assert "GOMAXPROCS" not in seen
+    assert "GODEBUG" not in seen
+
+
+def test_old_go_lines_follow_the_cpu_limit() -> None:
+    old = resources.Running(RUNNING.image, 1, "UTC", "1.24.3")
+    assert env(old)["GODEBUG"] == "containermaxprocs=1,updatemaxprocs=1"
+    mine = [{"name": "GODEBUG", "value": "http2client=0"}]
+    assert env(old, env=mine)["GODEBUG"] == "containermaxprocs=1,updatemaxprocs=1,http2client=0"
+
+
+def test_probes() -> None:
+    assert container()["readinessProbe"] == {"tcpSocket": {"port": "http"}}
+    assert "readinessProbe" not in container(probes={"readiness": {}})
+    assert "readinessProbe" not in container(ports=[])
+    get = container(probes={"liveness": {"httpGet": {"path": "/healthz"}}})
+    assert get["livenessProbe"] == {"httpGet": {"path": "/healthz", "port": "http"}}
+    grpc = container(probes={"startup": {"grpc": {}}})
+    assert grpc["startupProbe"] == {"grpc": {"port": 8080}}
+
+
+def test_defaults_of_the_platform_fill_what_is_not_named() -> None:
+    found = container(resources={"requests": {"cpu": "2"}})["resources"]
+    assert found == {"requests": {"cpu": "2", "memory": "128Mi"}, "limits": {"memory": "128Mi"}}
+
+
+def test_openshift_assigns_the_user() -> None:
+    services = f.SETTINGS.services.model_copy(update={"run_as_user": False})
+    settings = f.SETTINGS.model_copy(update={"services": services})
+    template = resources.pod_template(f.service(), settings, RUNNING)
+    assert "runAsUser" not in template["spec"]["securityContext"]
+
+
+def everything() -> list[dict[str, Any]]:
+    service = f.service(
+        image={
+            "repository": "registry.example.com/a",
+            "pushSecretRef": {"name": "p"},
+            "pullSecretRefs": [{"name": "q"}],
+        },
+        autoscaling={
+            "minReplicas": 2,
+            "maxReplicas": 5,
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        },
+        env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+        envFrom=[{"configMapRef": {"name": "c"}}],
+        args=["--a"],
+        annotations={},
+    )
+    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    return [
+        resources.account(service),
+        resources.build_account(service),
+        resources.build_files(service, f.SETTINGS, f.COMMIT, inputs, "checkout-build-a-1"),
+        resources.build_job(service, f.SETTINGS, f.COMMIT, inputs, attempt=1, notes={}),
+        resources.deployment(service, f.SETTINGS, RUNNING, {}),
+        resources.service(service),
+        resources.autoscaler(service),
+        resources.disruption_budget(service),
+    ]
+
+
+@pytest.mark.parametrize("version", ["1.33", "1.37"])
+@pytest.mark.parametrize("manifest", everything(), ids=lambda m: m["kind"])
+def test_objects_are_valid(manifest: dict[str, Any], version: str) -> None:
+    validate(manifest, version, strict=True)
+
+
+def test_every_object_is_owned_and_labelled() -> None:
+    for manifest in everything():
+        metadata = manifest["metadata"]
+        assert metadata["ownerReferences"][0]["uid"] == f.UID
+        assert metadata["labels"][names.SERVICE] == "checkout"
+        assert "app.kubernetes.io/instance" not in metadata["labels"]
+
+
+def test_covers() -> None:
+    assert covers({"a": 1, "b": 2}, {"a": 1})
+    assert covers({"cpu": "1"}, {"cpu": "1000m"})
+    assert not covers({"a": [1, 2]}, {"a": [1]})
+    assert not covers({"a": [1]}, {"a": [2]})
+    assert not covers({}, {"a": 1})
+    assert not covers("x", {"a": 1})
