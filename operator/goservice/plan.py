@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from goservice import builds, kaniko, names, resources, workload
 from goservice.builds import Attempt, BuildStep
-from goservice.conditions import Condition, Reason, Type, find, merged, timestamp
+from goservice.conditions import Condition, Reason, Type, find, merged
 from goservice.errors import InvalidSpec
-from goservice.observed import Observed, Question, annotation, owned
+from goservice.observed import Observed, Question, Resolution, annotation
 from goservice.settings import Settings
 from goservice.spec import GoService
 from goservice.workload import Workload
@@ -244,13 +244,9 @@ def _resolve(service: GoService, observed: Observed) -> SourceStep:
     """The commit to build: the newest one that is known for this very generation."""
     if service.spec.image.digest is not None:
         return SourceStep(pinned=True)
-    resolution = observed.resolution
-    if resolution is not None and resolution.sha:
-        return SourceStep(resolution.sha)
-    known = _commit_of_generation(service, observed)
-    if resolution is None:
-        return SourceStep(known)
-    return SourceStep(known, resolution.reason or Reason.GIT_UNAVAILABLE, resolution.message)
+    resolution = observed.resolution or Resolution()
+    commit = resolution.sha or _commit_of_generation(service, observed)
+    return SourceStep(commit, resolution.reason, resolution.message)
 
 
 def _commit_of_generation(service: GoService, observed: Observed) -> str:
@@ -346,7 +342,7 @@ def _summarise(
     if load.autoscaled is not None:
         shown.append(load.autoscaled)
     fields = (
-        _recorded(service, observed) | load.fields | _build_fields(service, observed, source, build)
+        _recorded(service, observed) | dict(load.fields) | _build_fields(service, observed, source, build)
     )
     if load.wanted and service.restart_requested_at:
         fields["lastHandledRestartAt"] = service.restart_requested_at
@@ -563,17 +559,3 @@ def _events(before: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Event
         return ()
     kind = "Warning" if new["status"] == "False" else "Normal"
     return (Event(kind, new["reason"], new["message"]),)
-
-
-__all__ = [
-    "Apply",
-    "Create",
-    "Delete",
-    "Event",
-    "Plan",
-    "Write",
-    "decide",
-    "owned",
-    "refused",
-    "timestamp",
-]

@@ -156,8 +156,8 @@ class Reconciler:
         asked = since is not None and since[0] == service.rebuild_requested_at
         fresh = asked and since is not None and known.asked_at >= since[1]
         if known.error is None:
-            return Resolution(sha=known.sha, fresh=fresh)
-        return Resolution(reason=_reason(known.error), message=str(known.error), fresh=False)
+            return Resolution(known.sha, fresh=fresh)
+        return Resolution(known.sha, _reason(known.error), str(known.error))
 
     def _fleet(self, key: Key) -> Fleet:
         """The builds that run elsewhere, those just being started included."""

@@ -8,12 +8,12 @@ before kopf starts and is drained when it ends.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
+import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Operator:
         self.sources = Sources(
             allow_http=settings.git.allow_http,
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
+            metrics=counters,
         )
         self.reconciler = Reconciler(cluster, self.cache, self.sources, settings)
         self._synced = asyncio.Event()
@@ -237,11 +238,6 @@ def _on_event(
     kopf.on.event(group, version, plural, registry=result, id=f"saw-{plural}")(handler)
 
 
-@contextlib.asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
-
-
 async def _login(**arguments: Any) -> Any:
     """A session that reads its token anew for each request: tokens rotate."""
     if not TOKEN.exists():
@@ -249,8 +245,6 @@ async def _login(**arguments: Any) -> Any:
     found = kopf.login_with_service_account(**arguments)
     if found is None or not found.server:
         return found
-    import ssl  # noqa: PLC0415
-
     context = ssl.create_default_context(cafile=found.ca_path)
 
     async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
