@@ -6,11 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"sort"
 	"strconv"
-	"strings"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -150,38 +147,6 @@ func (b *builder) base(of stage) (v1.Image, error) {
 		return nil, err
 	}
 	return b.typed(image)
-}
-
-// typed gives an image the media types that --image-format asks for.
-func (b *builder) typed(image v1.Image) (v1.Image, error) {
-	switch b.opts.imageFormat.value {
-	case "oci":
-		return relabelled(image, types.OCIManifestSchema1, types.OCIConfigJSON, types.OCILayer)
-	case "docker":
-		return relabelled(image, types.DockerManifestSchema2, types.DockerConfigJSON, types.DockerLayer)
-	default:
-		return image, nil
-	}
-}
-
-// relabelled is an image of the same layers and configuration under other
-// media types; annotations of the base are not handed on.
-func relabelled(image v1.Image, manifest, configuration, layer types.MediaType) (v1.Image, error) {
-	original, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	layers, err := image.Layers()
-	if err != nil {
-		return nil, err
-	}
-	result := mutate.ConfigMediaType(mutate.MediaType(empty.Image, manifest), configuration)
-	for _, each := range layers {
-		if result, err = mutate.Append(result, mutate.Addendum{Layer: each, MediaType: layer}); err != nil {
-			return nil, err
-		}
-	}
-	return mutate.ConfigFile(result, original.DeepCopy())
 }
 
 // dependencies finds, before anything is built, which files of each stage a
@@ -324,43 +289,6 @@ func commandText(command instructions.Command) string {
 	return command.Name()
 }
 
-func addLabels(config *v1.Config, labels []string) error {
-	for _, label := range labels {
-		key, value, found := strings.Cut(label, "=")
-		if !found {
-			return fmt.Errorf("labels must be of the form key=value, got %s", label)
-		}
-		setLabel(config, key, value)
-	}
-	return nil
-}
-
-func setLabel(config *v1.Config, key, value string) {
-	labels := map[string]string{}
-	for known, text := range config.Labels {
-		labels[known] = text
-	}
-	labels[key] = value
-	config.Labels = labels
-}
-
-// clearInheritedCommand drops the base's CMD when the stage sets an ENTRYPOINT
-// of its own, to which it would be an argument.
-func clearInheritedCommand(commands []instructions.Command, config *v1.Config) {
-	var entrypoint, own bool
-	for _, command := range commands {
-		switch command.(type) {
-		case *instructions.EntrypointCommand:
-			entrypoint = true
-		case *instructions.CmdCommand:
-			own = true
-		}
-	}
-	if entrypoint && !own {
-		config.Cmd = nil
-	}
-}
-
 // layer snapshots what an instruction wrote; nil means that only a look at the
 // whole file system can tell.
 func (b *builder) layer(taken *snapshots, written []string) (v1.Layer, error) {
@@ -387,189 +315,6 @@ func (b *builder) layer(taken *snapshots, written []string) (v1.Layer, error) {
 		choices = append(choices, tarball.WithMediaType(types.OCILayer))
 	}
 	return tarball.LayerFromFile(path, choices...)
-}
-
-// instruction executes one instruction and names the paths it wrote, or nil
-// for RUN, which may have written anywhere.
-func (b *builder) instruction(command instructions.Command, config *v1.Config, arguments *scope) ([]string, error) {
-	visible := arguments.environment(config.Env)
-	switch kind := command.(type) {
-	case *instructions.RunCommand:
-		return nil, run(kind, config, visible)
-	case *instructions.CopyCommand:
-		return b.copy(kind, config, visible)
-	case *instructions.WorkdirCommand:
-		return b.workdir(kind, config, visible)
-	case *instructions.ArgCommand:
-		return nil, arguments.declare(kind, config.Env)
-	case *instructions.EnvCommand:
-		var err error
-		config.Env, err = arguments.setEnvironment(kind, config.Env)
-		return nil, err
-	case *instructions.UserCommand:
-		var err error
-		config.User, err = expandWord(kind.User, visible)
-		return nil, err
-	case *instructions.LabelCommand:
-		for _, pair := range kind.Labels {
-			key, err := expandWord(pair.Key, visible)
-			if err != nil {
-				return nil, err
-			}
-			value, err := expandWord(pair.Value, visible)
-			if err != nil {
-				return nil, err
-			}
-			logrus.Infof("Applying label %s=%s", key, value)
-			setLabel(config, key, value)
-		}
-		return nil, nil
-	case *instructions.EntrypointCommand:
-		config.Entrypoint = commandWords(kind.ShellDependantCmdLine, config)
-		return nil, nil
-	case *instructions.CmdCommand:
-		config.Cmd = commandWords(kind.ShellDependantCmdLine, config)
-		return nil, nil
-	case *instructions.ExposeCommand:
-		return nil, expose(kind, config, visible)
-	default:
-		return nil, unsupportedAt(strings.ToUpper(command.Name()), command.Location())
-	}
-}
-
-func commandWords(line instructions.ShellDependantCmdLine, config *v1.Config) []string {
-	if !line.PrependShell {
-		return line.CmdLine
-	}
-	interpreter := config.Shell
-	if len(interpreter) == 0 {
-		interpreter = []string{"/bin/sh", "-c"}
-	}
-	return append(append([]string{}, interpreter...), strings.Join(line.CmdLine, " "))
-}
-
-func expose(command *instructions.ExposeCommand, config *v1.Config, visible []string) error {
-	ports := map[string]struct{}{}
-	for port := range config.ExposedPorts {
-		ports[port] = struct{}{}
-	}
-	for _, text := range command.Ports {
-		port, err := expandWord(text, visible)
-		if err != nil {
-			return err
-		}
-		number, protocol, found := strings.Cut(port, "/")
-		if !found {
-			protocol = "tcp"
-		}
-		if protocol != "tcp" && protocol != "udp" {
-			return fmt.Errorf("invalid protocol: %s", protocol)
-		}
-		ports[number+"/"+protocol] = struct{}{}
-	}
-	config.ExposedPorts = ports
-	return nil
-}
-
-// copied is what a COPY reads and where it goes.
-type copied struct {
-	from        sources
-	paths       []string
-	destination string
-}
-
-// copySources resolves variables and wildcards of a COPY and refuses a source
-// that is missing.
-func (b *builder) copySources(command *instructions.CopyCommand, visible []string) (copied, error) {
-	result := copied{from: b.context}
-	if command.From != "" {
-		result.from = sources{root: filepath.Join(b.work, "deps", command.From)}
-	}
-	paths, err := expandPaths(command.SourcePaths, visible)
-	if err != nil {
-		return result, fmt.Errorf("failed to resolve environment: %w", err)
-	}
-	destination, err := expandPath(command.DestPath, visible)
-	if err != nil {
-		return result, fmt.Errorf("failed to resolve environment for dest path: %w", err)
-	}
-	result.destination = b.inRoot(destination)
-	if result.paths, err = result.from.matches(paths); err != nil {
-		return result, fmt.Errorf("failed to resolve sources: %w", err)
-	}
-	return result, result.from.check(result.paths, result.destination)
-}
-
-// inRoot is an absolute path of the image below root; a trailing slash stays.
-func (b *builder) inRoot(path string) string {
-	if b.root == "/" || !filepath.IsAbs(path) {
-		return path
-	}
-	isFolder := strings.HasSuffix(path, "/")
-	path = filepath.Join(b.root, path)
-	if isFolder {
-		path += "/"
-	}
-	return path
-}
-
-func (b *builder) copy(command *instructions.CopyCommand, config *v1.Config, visible []string) ([]string, error) {
-	uid, gid := 0, 0
-	if command.From != "" {
-		uid, gid = keep, keep
-	} else if config.User != "" && !feature(copyAsRoot) {
-		var err error
-		if uid, gid, err = owners(config.User); err != nil {
-			return nil, fmt.Errorf("getting user group from chown: identifying uid and gid for user %s: %w", config.User, err)
-		}
-	}
-	if command.Chown != "" {
-		text, err := expandWord(command.Chown, visible)
-		if err != nil {
-			return nil, err
-		}
-		if uid, gid, err = owners(text); err != nil {
-			return nil, fmt.Errorf("getting user group from chown: %w", err)
-		}
-	}
-	what, err := b.copySources(command, visible)
-	if err != nil {
-		return nil, fmt.Errorf("resolving src: %w", err)
-	}
-	copying := copier{from: what.from, skip: b.skip, work: b.work, uid: uid, gid: gid}
-	for _, path := range what.paths {
-		if err := copying.copy(path, what.destination, filepath.Join(b.root, config.WorkingDir)); err != nil {
-			return nil, err
-		}
-	}
-	return copying.written, nil
-}
-
-func (b *builder) workdir(command *instructions.WorkdirCommand, config *v1.Config, visible []string) ([]string, error) {
-	path, err := expandPath(command.Path, visible)
-	if err != nil {
-		return nil, err
-	}
-	if !filepath.IsAbs(path) {
-		path = filepath.Join("/", config.WorkingDir, path)
-	}
-	config.WorkingDir = path
-	logrus.Infof("Changed working directory to %s", path)
-	real := filepath.Join(b.root, path)
-	if _, err := os.Stat(real); !errors.Is(err, os.ErrNotExist) {
-		return []string{}, nil
-	}
-	uid, gid := 0, 0
-	if config.User != "" {
-		if uid, gid, err = owners(config.User); err != nil {
-			return nil, fmt.Errorf("getting user group: identifying uid and gid for user %s: %w", config.User, err)
-		}
-	}
-	logrus.Infof("Creating directory %s with uid %d and gid %d", path, uid, gid)
-	if err := makeDirectory(real, 0o755, uid, gid); err != nil {
-		return nil, fmt.Errorf("creating workdir %s: %w", path, err)
-	}
-	return []string{real}, nil
 }
 
 // save keeps what later stages copy from this one, where deleting the file
@@ -613,31 +358,4 @@ func (b *builder) save(index int) error {
 		}
 	}
 	return nil
-}
-
-// finish stamps platform, time and annotations on the final image.
-func (b *builder) finish(image v1.Image) (v1.Image, error) {
-	original, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	configuration := original.DeepCopy()
-	configuration.OS, configuration.Architecture = runtime.GOOS, runtime.GOARCH
-	if platform, err := v1.ParsePlatform(b.opts.platform); err == nil {
-		configuration.OS, configuration.Architecture = platform.OS, platform.Architecture
-		configuration.Variant, configuration.OSVersion = platform.Variant, platform.OSVersion
-	}
-	configuration.Created = v1.Time{Time: time.Now()}
-	if image, err = mutate.ConfigFile(image, configuration); err != nil {
-		return nil, err
-	}
-	if b.opts.reproducible {
-		if image, err = mutate.Canonical(image); err != nil {
-			return nil, err
-		}
-	}
-	if len(b.opts.annotations) > 0 {
-		image = mutate.Annotations(image, b.opts.annotations).(v1.Image)
-	}
-	return image, nil
 }

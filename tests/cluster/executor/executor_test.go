@@ -200,6 +200,8 @@ RUN rm -rf /tmp /run && chmod 0700 /opt
 	},
 	{name: "empty_layer", context: goMod, dockerfile: "FROM REGISTRY/base:1\nWORKDIR /tmp\nWORKDIR /\nRUN true\n"},
 	{name: "docker_format", context: goMod, dockerfile: minimal, drop: []string{"--image-format", "--reproducible"}},
+	{name: "oci_on_a_docker_base", context: goMod, dockerfile: "FROM REGISTRY/base:1\nCOPY go.mod /\n", drop: []string{"--reproducible"}, push: []string{"--destination=REGISTRY/team/oci:1"}, pushed: "REGISTRY/team/oci:1"},
+	{name: "inherited_format", context: goMod, dockerfile: "FROM REGISTRY/base:1\nCOPY go.mod /\n", drop: []string{"--image-format"}},
 	{name: "annotations", context: goMod, dockerfile: minimal, flags: []string{"--annotation=a=b"}},
 	{name: "target", context: goMod, dockerfile: "FROM scratch AS one\nENV A=1\nFROM scratch AS two\nENV A=2\n", flags: []string{"--target=one"}},
 	{name: "registry_map", context: goMod, dockerfile: "FROM nowhere.test/base:1\nENV A=1\n", flags: []string{"--registry-map=nowhere.test=REGISTRY/mirror"}},
