@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from typing_extensions import override
 
 SEGMENT = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
 """One part of a path: `..`, `.` and the empty part are none."""
@@ -58,6 +59,20 @@ class Model(BaseModel):
         regex_engine="rust-regex",
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @classmethod
+    @override
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        reference = handler(core)
+        if cls.rules:
+            handler.resolve_ref_schema(reference)["x-kubernetes-validations"] = [
+                {"rule": rule.cel, "message": rule.message}
+                | ({"fieldPath": f".{rule.path}"} if rule.path else {})
+                for rule in cls.rules
+            ]
+        return reference
 
     @model_validator(mode="after")
     def _obey_rules(self) -> Self:
