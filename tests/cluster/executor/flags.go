@@ -152,12 +152,31 @@ var unsupported = struct {
 }{
 	booleans: []string{
 		"cache", "single-snapshot", "no-push-cache", "use-new-run", "preserve-context",
-		"materialize", "dryrun", "pre-cleanup", "cleanup", "push-ignore-immutable-tag-errors",
+		"materialize", "dryrun", "pre-cleanup", "cleanup",
 	},
-	strings: []string{"cache-repo", "cache-dir", "cache-ttl", "bucket", "kaniko-dir", "tar-path"},
-	repeated: []string{
-		"git", "secret", "registry-client-cert",
-	},
+	strings:  []string{"cache-repo", "cache-dir", "cache-ttl", "bucket", "kaniko-dir", "tar-path"},
+	repeated: []string{"git", "secret"},
+}
+
+// Flags for registries that `executor` and `executor push` both refuse.
+const (
+	immutableFlag   = "push-ignore-immutable-tag-errors"
+	clientCertsFlag = "registry-client-cert"
+)
+
+// refuseUnhonoured fails if a flag that the stand-in does not honour is given
+// a value that asks for something.
+func refuseUnhonoured(flags *pflag.FlagSet) error {
+	names := []string{immutableFlag, clientCertsFlag}
+	names = append(append(append(names, unsupported.booleans...), unsupported.strings...), unsupported.repeated...)
+	for _, name := range names {
+		flag := flags.Lookup(name)
+		if flag == nil || !flag.Changed || flag.Value.String() == "false" || flag.Value.String() == "" {
+			continue
+		}
+		return fmt.Errorf("the GoService test stand-in does not honour --%s, run with the real Kaniko", name)
+	}
+	return nil
 }
 
 // harmless are flags that change nothing while caching is off.
@@ -230,9 +249,12 @@ func pushCommand() *cobra.Command {
 		Use:   "push <path>",
 		Short: "Push a pre-built image to a registry",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			// Kaniko's push has no flags for logging: the defaults of the build hold.
 			if err := configureLog("info", "color", false); err != nil {
+				return err
+			}
+			if err := refuseUnhonoured(cmd.Flags()); err != nil {
 				return err
 			}
 			return pushLayout(args[0], opts)
@@ -281,6 +303,8 @@ func addRegistryFlags(flags *pflag.FlagSet, opts *options) {
 		"Registry to pull from in place of docker.io, with a folder if it has one. May be given several times.")
 	flags.BoolVar(&registry.noFallback, "skip-default-registry-fallback", false,
 		"Fail when no mapped registry and no mirror has a base image, in place of asking the registry that the Dockerfile names.")
+	flags.Bool(immutableFlag, false, "Known, but not honoured by the test stand-in.")
+	flags.Var(&words{}, clientCertsFlag, "Known, but not honoured by the test stand-in.")
 	flags.Var(&registry.helpers, "credential-helpers",
 		"Taken and not used: the stand-in knows no credential helpers, only the config.json in the folder that DOCKER_CONFIG names.")
 }

@@ -19,13 +19,8 @@ func prepare(command *cobra.Command, opts *options) error {
 	if err := configureLog(opts.verbosity, opts.logFormat, opts.logTime); err != nil {
 		return err
 	}
-	for _, names := range [][]string{unsupported.booleans, unsupported.strings, unsupported.repeated} {
-		for _, name := range names {
-			flag := command.Flags().Lookup(name)
-			if flag.Changed && flag.Value.String() != "false" && flag.Value.String() != "" {
-				return fmt.Errorf("the GoService test stand-in does not honour --%s, run with the real Kaniko", name)
-			}
-		}
+	if err := refuseUnhonoured(command.Flags()); err != nil {
+		return err
 	}
 	logFeatures()
 	if err := environmentOptions(opts); err != nil {

@@ -42,7 +42,7 @@ func TestEveryFlagOfTheRenderedJobIsTaken(t *testing.T) {
 }
 
 func TestFlagsThatAreNotHonouredNameTheStandIn(t *testing.T) {
-	for _, flag := range []string{"--cache", "--tar-path=/x", "--git=branch=main", "--secret=id=x"} {
+	for _, flag := range []string{"--cache", "--tar-path=/x", "--git=branch=main", "--secret=id=x", "--push-ignore-immutable-tag-errors"} {
 		command, opts := rootCommand(), &options{verbosity: "info", logFormat: "text"}
 		if err := command.Flags().Parse([]string{flag}); err != nil {
 			t.Fatal(err)
