@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from goservice.errors import InvalidSpec, Problem
 from goservice.spec.core import (
@@ -49,6 +49,7 @@ from goservice.spec.types import (
     UserName,
     VariableName,
     VariableValue,
+    distinct,
     listing,
     shown,
     unique,
@@ -60,6 +61,7 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "GoService"
 NAME_PATTERN = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 NAME_LONGEST = 40
+NAMESPACE_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
 class Git(Model):
@@ -179,15 +181,21 @@ class Build(Model):
     base_image: ImageReference | None = None
     """Pins or replaces the base's image, such as alpine:3.24. Required for Custom."""
     packages: Annotated[
-        list[PackageName], Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32)
+        list[PackageName],
+        Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
+        AfterValidator(distinct),
     ] = []
-    """Packages of the builder's distribution (Alpine or Debian) that are installed before the build, such as tzdata."""
+    """Packages of the builder's distribution (Alpine or Debian) that are installed before the build. tzdata also puts the zone's file into the image."""
     package_mirror: MirrorURL | None = None
     """A mirror to install packages from: an http(s) URL that takes the place of the distribution's. Needs packages."""
-    files: Annotated[list[CopiedFile], listing(max_length=32), AfterValidator(unique("to"))] = []
+    files: Annotated[
+        list[CopiedFile], listing(("to",), max_length=32), AfterValidator(unique("to"))
+    ] = []
     """Files and folders of the repository that go into the image, such as a config folder."""
     tags: Annotated[
-        list[BuildTag], Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32)
+        list[BuildTag],
+        Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
+        AfterValidator(distinct),
     ] = []
     """Go build tags."""
     variables: Annotated[
@@ -327,6 +335,20 @@ class Disruption(Model):
     """Pods that may be away: a number or a percentage."""
 
 
+_SERVICE_PORT = (
+    "(has({0}.servicePort) ? {0}.servicePort : ({0}.name == self[0].name ? 80 : {0}.port))"
+)
+_SERVICE_PORT_TWICE = "must not give the Service a port twice (80 for the first, else port)"
+
+
+def _service_ports(ports: list[ContainerPort]) -> list[ContainerPort]:
+    """A check that no two ports of the Service are the same."""
+    numbers = [p.service_port or (80 if i == 0 else p.port) for i, p in enumerate(ports)]
+    if len(set(numbers)) < len(numbers):
+        raise PydanticCustomError("unique", _SERVICE_PORT_TWICE)
+    return ports
+
+
 class Spec(Model):
     """What is wanted."""
 
@@ -356,6 +378,7 @@ class Spec(Model):
         listing(("name",), max_length=10),
         AfterValidator(unique("name")),
         AfterValidator(unique("port")),
+        AfterValidator(_service_ports),
     ] = Field(
         default=[ContainerPort(name="http", port=8080)],
         json_schema_extra={
@@ -363,7 +386,12 @@ class Spec(Model):
                 {
                     "rule": "self.all(p, self.exists_one(q, q.port == p.port))",
                     "message": "must not name a port number twice",
-                }
+                },
+                {
+                    "rule": "self.all(p, self.exists_one(q, "
+                    f"{_SERVICE_PORT.format('q')} == {_SERVICE_PORT.format('p')}))",
+                    "message": _SERVICE_PORT_TWICE,
+                },
             ]
         },
     )
@@ -424,7 +452,16 @@ def parse(body: Mapping[str, Any]) -> GoService:
     """
     metadata = body.get("metadata") or {}
     name = str(metadata.get("name") or "")
+    namespace = str(metadata.get("namespace") or "default")
     problems = []
+    if not re.fullmatch(NAMESPACE_PATTERN, namespace):
+        problems.append(
+            Problem(
+                "metadata.namespace",
+                "must be at most 63 lower case letters, digits and -, "
+                f"starting and ending with a letter or digit, not {shown(namespace)}",
+            )
+        )
     if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LONGEST:
         problems.append(
             Problem(
@@ -449,7 +486,7 @@ def parse(body: Mapping[str, Any]) -> GoService:
         raise InvalidSpec(problems)
     annotations = metadata.get("annotations") or {}
     return GoService(
-        namespace=str(metadata.get("namespace") or "default"),
+        namespace=namespace,
         name=name,
         uid=str(metadata.get("uid") or ""),
         generation=int(metadata.get("generation") or 1),

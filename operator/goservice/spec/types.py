@@ -152,6 +152,16 @@ def listing(keys: tuple[str, ...] = (), **bounds: Any) -> Any:
     return Field(json_schema_extra=extra, **bounds)
 
 
+def distinct(items: list[str]) -> list[str]:
+    """A check that no text of a list is there twice."""
+    for item in items:
+        if items.count(item) > 1:
+            raise PydanticCustomError(
+                "unique", "must not name {value} twice", {"value": shown(item)}
+            )
+    return items
+
+
 def unique(field: str, *, optional: bool = False) -> Callable[[list[Any]], list[Any]]:
     """A check that no two items of a list have the same value in a field."""
 
