@@ -168,8 +168,7 @@ def print_crd() -> None:
 @main.command()
 @settings_option
 @kubeconfig_option
-@context_option
-def run(settings_file: Path | None, kubeconfig: str | None, context: str | None) -> None:
+def run(settings_file: Path | None, kubeconfig: str | None) -> None:
     """Run the operator.
 
     \b
@@ -181,8 +180,8 @@ def run(settings_file: Path | None, kubeconfig: str | None, context: str | None)
 
     settings = _settings(settings_file, packaged=False)
     try:
-        asyncio.run(watch.run(settings, kubeconfig=kubeconfig, context=context))
-    except GoServiceError as error:
+        asyncio.run(watch.run(settings, kubeconfig))
+    except (GoServiceError, OSError) as error:
         _fail(str(error), 1)
 
 
@@ -346,7 +345,9 @@ async def _has_started(
     while True:
         found = (await cluster.get("Pod", namespace, pod)).get("status", {})
         every = [*found.get("initContainerStatuses", ()), *found.get("containerStatuses", ())]
-        state: dict[str, Any] = next((c.get("state", {}) for c in every if c["name"] == container), {})
+        state: dict[str, Any] = next(
+            (c.get("state", {}) for c in every if c["name"] == container), {}
+        )
         if "running" in state or "terminated" in state:
             return True
         if not follow or found.get("phase") in ("Succeeded", "Failed"):

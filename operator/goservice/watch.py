@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import ssl
 import sys
@@ -241,7 +242,7 @@ def _on_event(
 async def _login(**arguments: Any) -> Any:
     """A session that reads its token anew for each request: tokens rotate."""
     if not TOKEN.exists():
-        return kopf.login_via_client(**arguments)
+        return kopf.login_with_kubeconfig(**arguments)
     found = kopf.login_with_service_account(**arguments)
     if found is None or not found.server:
         return found
@@ -303,19 +304,18 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-async def run(
-    settings: Settings, kubeconfig: str | None = None, context: str | None = None
-) -> None:
+async def run(settings: Settings, kubeconfig: str | None = None) -> None:
     """The operator until it is told to stop.
 
     Raises:
         ClusterError: when the cluster lacks the CRD or refuses a right that is needed.
     """
     configure_logging(settings)
+    if kubeconfig is not None:
+        os.environ["KUBECONFIG"] = kubeconfig  # kopf's login reads it there
     counters = metrics.Metrics()
     async with connect(
         kubeconfig=kubeconfig,
-        context=context,
         version=__version__,
         metrics=counters,
         qps=settings.client.qps,
