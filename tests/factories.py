@@ -21,7 +21,9 @@ UID = "7b3c6f0e-0000-4000-8000-000000000001"
 SETTINGS = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {})
 
 
-def body(*, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any) -> Manifest:
+def body(
+    *, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any
+) -> Manifest:
     """A GoService as the API server stores it; `changes` replace fields of its spec."""
     wanted: Manifest = {
         "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
@@ -38,7 +40,9 @@ def body(*, generation: int = 1, annotations: dict[str, str] | None = None, **ch
     return {"apiVersion": spec.API_VERSION, "kind": spec.KIND, "metadata": metadata, "spec": wanted}
 
 
-def service(*, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any) -> spec.GoService:
+def service(
+    *, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any
+) -> spec.GoService:
     """The same, parsed."""
     return spec.parse(body(generation=generation, annotations=annotations, **changes))
 
@@ -73,7 +77,12 @@ def job(
 ) -> Manifest:
     """A build Job as the API server shows it. `ended`: Complete, Failed or nothing."""
     inputs = names.inputs(owner, SETTINGS, commit)
-    every = {names.GENERATION: str(owner.generation), names.TRIES: "1", names.TRIGGER: "FirstBuild", **notes}
+    every = {
+        names.GENERATION: str(owner.generation),
+        names.TRIES: "1",
+        names.TRIGGER: "FirstBuild",
+        **notes,
+    }
     made = resources.build_job(owner, SETTINGS, commit, inputs, attempt=attempt, notes=every)
     made["metadata"] |= {
         "uid": f"job-{inputs}-{attempt}",
@@ -83,7 +92,12 @@ def job(
     made["status"] = {}
     if ended:
         at = stamp(finished or later(60))
-        condition = {"type": ended, "status": "True", "reason": ended_reason, "lastTransitionTime": at}
+        condition = {
+            "type": ended,
+            "status": "True",
+            "reason": ended_reason,
+            "lastTransitionTime": at,
+        }
         made["status"] = {"conditions": [condition]}
         if ended == "Complete":
             made["status"]["completionTime"] = at
@@ -98,11 +112,21 @@ FETCHED = (
 
 def terminated(name: str, code: int = 0, message: str = "", reason: str = "") -> Manifest:
     """A container status that has ended."""
-    state = {"exitCode": code, "message": message, "reason": reason or ("Error" if code else "Completed")}
+    state = {
+        "exitCode": code,
+        "message": message,
+        "reason": reason or ("Error" if code else "Completed"),
+    }
     return {"name": name, "state": {"terminated": state}}
 
 
-def pod(owner_job: Manifest, *, init: list[Manifest] | None = None, main: list[Manifest] | None = None, **status: Any) -> Manifest:
+def pod(
+    owner_job: Manifest,
+    *,
+    init: list[Manifest] | None = None,
+    main: list[Manifest] | None = None,
+    **status: Any,
+) -> Manifest:
     """The pod of a build Job with these container statuses; a successful one if none are given."""
     commit = owner_job["metadata"]["annotations"][names.COMMIT]
     if init is None and main is None:

@@ -386,7 +386,7 @@ _BUILD_SIGNS: tuple[tuple[str, Reason, str], ...] = (
 )  # fmt: skip
 
 _PUSH_SIGNS: tuple[tuple[str, Reason, str], ...] = (
-    (r"UNAUTHORIZED|DENIED|denied|401|403|NAME_INVALID|immutable|no basic auth|authentication required",
+    (r"UNAUTHORIZED|DENIED|denied|401|403|NAME_INVALID|no basic auth|authentication required",
      Reason.PUSH_DENIED,
      "The registry refuses the push: look at image.repository and image.pushSecretRef."),
     (r"no space left on device", Reason.DISK_FULL, "The push ran out of disk space."),

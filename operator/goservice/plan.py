@@ -342,7 +342,9 @@ def _summarise(
     if load.autoscaled is not None:
         shown.append(load.autoscaled)
     fields = (
-        _recorded(service, observed) | dict(load.fields) | _build_fields(service, observed, source, build)
+        _recorded(service, observed)
+        | dict(load.fields)
+        | _build_fields(service, observed, source, build)
     )
     if load.wanted and service.restart_requested_at:
         fields["lastHandledRestartAt"] = service.restart_requested_at
