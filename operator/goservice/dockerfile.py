@@ -35,7 +35,7 @@ if command -v apk > /dev/null; then
 apk add --no-cache "$@";
 else
 apt-get update;
-apt-get install --yes --no-install-recommends "$@";
+DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@";
 rm -rf /var/lib/apt/lists/*;
 fi
 """
