@@ -1,12 +1,12 @@
 module goservice.dev/testcluster/executor
 
-go 1.26.8
+go 1.26.3
 
 require (
 	github.com/google/go-containerregistry v0.21.9
-	github.com/moby/buildkit v0.34.2
+	github.com/moby/buildkit v0.32.2
 	github.com/moby/patternmatcher v0.6.1
-	github.com/sirupsen/logrus v1.10.2
+	github.com/sirupsen/logrus v1.9.4
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	golang.org/x/sys v0.48.0
