@@ -24,6 +24,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from typing_extensions import override
 from yarl import URL
 
 from goservice.errors import (
@@ -136,6 +137,7 @@ class _CheckedResolver(AbstractResolver):
         self._gate = gate
         self._inner = inner
 
+    @override
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
@@ -145,6 +147,7 @@ class _CheckedResolver(AbstractResolver):
             raise _forbidden(host)
         return allowed
 
+    @override
     async def close(self) -> None:
         await self._inner.close()
 

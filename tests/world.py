@@ -1,0 +1,473 @@
+"""An API server in memory, honest enough to test passes against.
+
+It keeps the rules that the operator relies on: server-side apply with an owner per field,
+generations, resource versions, preconditions, refusals, and garbage collection (at once). It does
+not keep those it does not rely on: every list is atomic, nothing is defaulted but a Deployment's
+replicas, and schemas are not known. A conformance suite runs against it and a real server.
+"""
+
+import asyncio
+import copy
+import re
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from goservice import errors
+from goservice.cluster import HANDOVER_MANAGER, KINDS, MANAGER
+
+__all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]
+Key = tuple[str, str, str]
+Path = tuple[str, ...]
+Owners = dict[tuple[str, str], frozenset[Path]]
+"""By manager and operation (Apply, Update or Status), as the API server tells them apart."""
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+SHORT_NAMES = {"Service", "GoService"}
+WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
+IMMUTABLE = {"Deployment": ("spec", "selector"), "Job": ("spec", "template")}
+SERVER_OWNED = {
+    "creationTimestamp",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "name",
+    "namespace",
+    "resourceVersion",
+    "uid",
+}
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, as a fault hook sees it."""
+
+    verb: str
+    kind: str
+    namespace: str | None
+    name: str
+    body: Manifest | None = None
+
+
+Hook = Callable[[Request], None]
+
+
+class World:
+    """An in-memory `goservice.cluster.Cluster`, and hands that play users and controllers."""
+
+    def __init__(self, access: Mapping[str, frozenset[str]] | None = None) -> None:
+        self.writes: list[tuple[str, str, str]] = []
+        """Every write that was asked for, refused and idle ones too: (verb, kind, name)."""
+        self.requests: Counter[tuple[str, str]] = Counter()
+        """Every request by (verb, kind)."""
+        self.before: Hook | None = None
+        """Runs before a request has any effect, and may raise."""
+        self.after: Hook | None = None
+        """Runs after its effect, and may raise: the answer that was lost."""
+        self.log: dict[tuple[str, str, str], list[str]] = {}
+        """Log lines by namespace, pod and container."""
+        self.now = "2026-01-01T00:00:00Z"
+        self._access = access
+        self._objects: dict[Key, Manifest] = {}
+        self._owners: dict[Key, Owners] = {}
+        self._version = 100
+        self._listeners: list[Callable[[str, Manifest], None]] = []
+
+    # --- what the operator calls ---
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        await self._arrive(Request("get", kind, namespace, name))
+        return self._leave(
+            Request("get", kind, namespace, name), self._existing(kind, namespace, name)
+        )
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
+        request = Request("list", kind, namespace, "")
+        await self._arrive(request)
+        found = [
+            copy.deepcopy(manifest)
+            for (k, where, _), manifest in sorted(self._objects.items())
+            if k == kind
+            and namespace in (None, where)
+            and _selected(label_selector, manifest["metadata"].get("labels") or {})
+            and all(
+                str(_at(manifest, tuple(field.split(".")))) == value
+                for field, _, value in (t.partition("=") for t in field_selector.split(",") if t)
+            )
+        ]
+        if self.after is not None:
+            self.after(request)
+        return found
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
+    ) -> Manifest:
+        request = _request("apply", manifest)
+        await self._arrive(request)
+        key = _key(manifest)
+        fields = frozenset(
+            path
+            for path in _leaves(manifest)
+            if path[0] not in ("apiVersion", "kind", "status")
+            and not (path[0] == "metadata" and len(path) > 1 and path[1] in SERVER_OWNED)
+            and path != ("metadata",)
+        )
+        if key not in self._objects:
+            self._permit("create", request)
+            if manifest["metadata"].get("uid"):
+                raise errors.Conflict(f"{key[0]} {key[2]}: uid mismatch", status=409)
+            return self._leave(request, self._add(manifest, {(manager, "Apply"): fields}))
+        self._same(key, manifest)
+        return self._leave(request, self._merge(key, manifest, (manager, "Apply"), fields, force))
+
+    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        request = _request("apply_status", manifest)
+        await self._arrive(request)
+        key = _key(manifest)
+        self._existing(*key)
+        self._same(key, manifest)
+        fields = frozenset(path for path in _leaves(manifest) if path[0] == "status")
+        return self._leave(request, self._merge(key, manifest, (MANAGER, "Status"), fields, force))
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        request = _request("create", manifest)
+        await self._arrive(request)
+        return self._leave(request, self.add(manifest, manager=MANAGER))
+
+    async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
+        request = Request("patch", kind, namespace, name, body)
+        await self._arrive(request)
+        key = (kind, namespace, name)
+        self._existing(*key)
+        patch = {k: v for k, v in body.items() if k != "status"}
+        return self._leave(request, self.edit(*key, lambda live: _patched(live, patch), MANAGER))
+
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+        propagation: str = "Background",
+    ) -> None:
+        request = Request("delete", kind, namespace, name)
+        await self._arrive(request)
+        found = self._existing(kind, namespace, name)["metadata"]["uid"]
+        if uid is not None and uid != found:
+            raise errors.Conflict(f"{kind} {name}: uid is {found}", status=409)
+        self.remove(kind, namespace, name, orphan=propagation == "Orphan")
+        if self.after is not None:
+            self.after(request)
+
+    async def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+    ) -> AsyncIterator[str]:
+        await self._arrive(Request("logs", "Pod", namespace, pod))
+        self._existing("Pod", namespace, pod)
+        lines = self.log.get((namespace, pod, container), [])
+        for line in lines if tail_lines is None else lines[-tail_lines:]:
+            yield line
+
+    async def can_i(
+        self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
+    ) -> bool:
+        resource = KINDS[kind].resource if kind in KINDS else kind
+        resource += f"/{subresource}" if subresource else ""
+        return self._access is None or verb in self._access.get(resource, ())
+
+    # --- what users and controllers do (not counted) ---
+
+    def on_change(self, listener: Callable[[str, Manifest], None]) -> None:
+        """Call the listener with (ADDED, MODIFIED or DELETED, manifest) at every change."""
+        self._listeners.append(listener)
+
+    def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
+        """An object as it is, or None."""
+        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+
+    def all(self, kind: str) -> Manifests:
+        """Every object of a kind."""
+        return [copy.deepcopy(m) for (k, _, _), m in sorted(self._objects.items()) if k == kind]
+
+    def owners(self, kind: str, namespace: str, name: str, *path: str) -> set[str]:
+        """The managers of a field."""
+        owners = self._owners[kind, namespace, name]
+        return {manager for (manager, _), fields in owners.items() if path in fields}
+
+    def add(self, manifest: Manifest, manager: str = "someone") -> Manifest:
+        """Create an object, as a user or controller does."""
+        if _key(manifest) in self._objects:
+            raise errors.AlreadyExists(f"{'/'.join(_key(manifest))} already exists", status=409)
+        return self._add(manifest, {(manager, "Update"): frozenset(_leaves(manifest))})
+
+    def edit(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        change: Callable[[Manifest], object],
+        manager: str = "someone",
+    ) -> Manifest:
+        """Change an object in place; whoever changes a field takes it from its owners."""
+        key = (kind, namespace, name)
+        live = copy.deepcopy(self._objects[key])
+        change(live)
+        before = self._objects[key]
+        changed = {
+            path
+            for path in {*_leaves(live), *_leaves(before)}
+            if path[0] != "status" and _at(live, path) != _at(before, path)
+        }
+        owners = {who: fields - changed for who, fields in self._owners[key].items()}
+        kept = {path for path in changed if _at(live, path) is not MISSING}
+        mine = (manager, "Update")
+        owners[mine] = owners.get(mine, frozenset()) | kept
+        return self._store(key, live, owners)
+
+    def set_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
+        """Write a status whole, as the kind's controller does."""
+        key = (kind, namespace, name)
+        live = {**self._objects[key], "status": copy.deepcopy(status)}
+        return self._store(key, live, self._owners[key])
+
+    def remove(self, kind: str, namespace: str, name: str, *, orphan: bool = False) -> None:
+        """Delete an object and what it owns; with finalizers it only begins to go."""
+        key = (kind, namespace, name)
+        if self._objects[key]["metadata"].get("finalizers"):
+            live = copy.deepcopy(self._objects[key])
+            live["metadata"].setdefault("deletionTimestamp", self.now)
+            self._store(key, live, self._owners[key])
+            return
+        gone = self._objects.pop(key)
+        del self._owners[key]
+        gone["metadata"]["resourceVersion"] = self._next_version()
+        self._tell("DELETED", gone)
+        for other in [k for k, m in self._objects.items() if _owned(m, gone["metadata"]["uid"])]:
+            if orphan:
+                self.edit(*other, lambda live: live["metadata"].pop("ownerReferences"))
+            elif other in self._objects:
+                self.remove(*other)
+
+    # --- the rules ---
+
+    def _merge(
+        self,
+        key: Key,
+        manifest: Manifest,
+        who: tuple[str, str],
+        fields: frozenset[Path],
+        force: bool,
+    ) -> Manifest:
+        """Server-side apply on what is there."""
+        live = copy.deepcopy(self._objects[key])
+        owners = dict(self._owners[key])
+        for other, theirs in self._owners[key].items():
+            if other == who:
+                continue
+            lost = {p for p in theirs & fields if _at(live, p) != _at(manifest, p)}
+            if lost and not force:
+                paths = ", ".join(".".join(path) for path in sorted(lost))
+                raise errors.Conflict(f"{key[0]} {key[2]}: {other[0]} owns {paths}", status=409)
+            owners[other] = theirs - lost
+        kept = set().union(*(theirs for other, theirs in owners.items() if other != who))
+        for path in owners.get(who, frozenset()) - fields - kept:
+            _unset(live, path)
+        for path in fields:
+            _set(live, path, copy.deepcopy(_at(manifest, path)))
+        owners[who] = fields
+        return self._store(key, live, owners)
+
+    def _add(self, manifest: Manifest, owners: Owners) -> Manifest:
+        key = _key(manifest)
+        live = copy.deepcopy(manifest)
+        live.pop("status", None)
+        live["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.now}
+        return self._store(key, live, owners)
+
+    def _store(self, key: Key, live: Manifest, owners: Owners) -> Manifest:
+        """Check, default, count and keep an object; nothing happens if nothing changed."""
+        kind, before = key[0], self._objects.get(key)
+        if kind == "Deployment":
+            live.setdefault("spec", {}).setdefault("replicas", 1)
+        _validate(key, live, before)
+        owners = {who: fields for who, fields in owners.items() if fields}
+        if before is not None and live == before and owners == self._owners[key]:
+            return copy.deepcopy(before)
+        live["metadata"]["resourceVersion"] = self._next_version()
+        if kind in WITH_GENERATION:
+            same = before is not None and live.get("spec") == before.get("spec")
+            generation = before["metadata"]["generation"] if before else 0
+            live["metadata"]["generation"] = generation if same else generation + 1
+        self._objects[key], self._owners[key] = live, owners
+        self._tell("MODIFIED" if before else "ADDED", live)
+        metadata = live["metadata"]
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
+            self.remove(*key)
+        return copy.deepcopy(live)
+
+    def _existing(self, kind: str, namespace: str, name: str) -> Manifest:
+        found = self._objects.get((kind, namespace, name))
+        if found is None:
+            raise errors.NotFound(f"{kind} {namespace}/{name} not found", status=404)
+        return copy.deepcopy(found)
+
+    def _same(self, key: Key, manifest: Manifest) -> None:
+        for field in ("uid", "resourceVersion"):
+            wanted = manifest["metadata"].get(field)
+            if wanted and wanted != self._objects[key]["metadata"][field]:
+                raise errors.Conflict(f"{key[0]} {key[2]}: {field} mismatch", status=409)
+
+    async def _arrive(self, request: Request) -> None:
+        await asyncio.sleep(0)
+        self.requests[request.verb, request.kind] += 1
+        if request.verb not in ("get", "list", "logs"):
+            self.writes.append((request.verb, request.kind, request.name))
+        if request.kind not in KINDS:
+            raise errors.NotFound(f"no kind {request.kind}", status=404)
+        self._permit(request.verb, request)
+        if self.before is not None:
+            self.before(request)
+
+    def _leave(self, request: Request, answer: Manifest) -> Manifest:
+        if self.after is not None:
+            self.after(request)
+        return answer
+
+    def _permit(self, verb: str, request: Request) -> None:
+        resource = KINDS[request.kind].resource + ("/status" if verb == "apply_status" else "")
+        resource += "/log" if verb == "logs" else ""
+        right = {"apply": "patch", "apply_status": "patch", "logs": "get"}.get(verb, verb)
+        if self._access is not None and right not in self._access.get(resource, ()):
+            raise errors.Forbidden(f"cannot {right} {resource}", status=403)
+
+    def _next_version(self) -> str:
+        self._version += 1
+        return str(self._version)
+
+    def _tell(self, change: str, manifest: Manifest) -> None:
+        for listener in self._listeners:
+            listener(change, copy.deepcopy(manifest))
+
+
+def _key(manifest: Manifest) -> Key:
+    return manifest["kind"], manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+
+
+def _request(verb: str, manifest: Manifest) -> Request:
+    return Request(verb, *_key(manifest), manifest)
+
+
+def _owned(manifest: Manifest, uid: str) -> bool:
+    return any(r["uid"] == uid for r in manifest["metadata"].get("ownerReferences") or ())
+
+
+def _validate(key: Key, live: Manifest, before: Manifest | None) -> None:
+    kind, _, name = key
+    longest = 63 if kind in SHORT_NAMES else 253
+    if not NAME.fullmatch(name) or len(name) > longest or (kind in SHORT_NAMES and "." in name):
+        raise errors.Invalid(f"{kind} {name}: metadata.name: Invalid value", status=422)
+    for value in (live["metadata"].get("labels") or {}).values():
+        if not isinstance(value, str) or not LABEL.fullmatch(value) or len(value) > 63:
+            raise errors.Invalid(f"{kind} {name}: metadata.labels: Invalid value", status=422)
+    if kind == "Deployment" and not {"selector", "template"} <= set(live["spec"]):
+        raise errors.Invalid(f"{kind} {name}: spec.selector, spec.template: Required", status=422)
+    fixed = IMMUTABLE.get(kind)
+    if before is not None and fixed and _at(live, fixed) != _at(before, fixed):
+        raise errors.Invalid(f"{kind} {name}: {'.'.join(fixed)}: field is immutable", status=422)
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[Path]:
+    """The paths of what a field manager owns; lists are owned whole."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif value is not None:
+        yield path
+
+
+def _at(value: Any, path: Path) -> Any:
+    for key in path:
+        if not isinstance(value, dict) or key not in value:
+            return MISSING
+        value = value[key]
+    return value
+
+
+def _set(target: Manifest, path: Path, value: Any) -> None:
+    for key in path[:-1]:
+        if not isinstance(target.get(key), dict):
+            target[key] = {}
+        target = target[key]
+    if value != {} or not isinstance(target.get(path[-1]), dict):
+        target[path[-1]] = value
+
+
+def _unset(target: Manifest, path: Path) -> None:
+    """Remove a field, and the parents that are empty then."""
+    parents = [target]
+    for key in path[:-1]:
+        inner = parents[-1].get(key)
+        if not isinstance(inner, dict):
+            return
+        parents.append(inner)
+    for parent, key in zip(reversed(parents), reversed(path), strict=True):
+        if key == path[-1] and parent is parents[-1]:
+            parent.pop(key, None)
+        elif not parent[key]:
+            del parent[key]
+
+
+def _patched(target: Manifest, patch: Manifest) -> None:
+    """JSON merge patch, in place."""
+    for key, value in patch.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict):
+            if not isinstance(target.get(key), dict):
+                target[key] = {}
+            _patched(target[key], value)
+        else:
+            target[key] = copy.deepcopy(value)
+
+
+def _selected(selector: str, labels: Mapping[str, str]) -> bool:
+    """Whether labels meet a selector: a=b, a!=b, a, !a, a in (b,c), a notin (b,c)."""
+    for term in re.split(r",(?![^(]*\))", selector) if selector else ():
+        term = term.strip()
+        if among := re.fullmatch(r"(\S+)\s+(in|notin)\s+\(([^)]*)\)", term):
+            values = {value.strip() for value in among[3].split(",")}
+            met = (labels.get(among[1]) in values) == (among[2] == "in")
+        elif "!=" in term:
+            key, _, value = term.partition("!=")
+            met = labels.get(key.strip()) != value.strip()
+        elif "=" in term:
+            key, value = re.split("==?", term, maxsplit=1)
+            met = labels.get(key.strip()) == value.strip()
+        elif term.startswith("!"):
+            met = term[1:] not in labels
+        else:
+            met = term in labels
+        if not met:
+            return False
+    return True
