@@ -176,7 +176,7 @@ def run(settings_file: Path | None, kubeconfig: str | None) -> None:
       goservice run
       goservice run --settings settings.yaml --kubeconfig ~/.kube/config
     """
-    from goservice import watch  # noqa: PLC0415 - the other commands do without kopf
+    from goservice import watch
 
     settings = _settings(settings_file, packaged=False)
     try:

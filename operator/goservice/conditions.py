@@ -58,7 +58,7 @@ class Reason(StrEnum):
     DISK_FULL = "DiskFull"
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     RETRIES_EXHAUSTED = "RetriesExhausted"
-    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     POD_SECURITY_VIOLATION = "PodSecurityViolation"
     CLUSTER_REFUSED = "ClusterRefused"
     SUCCEEDED = "Succeeded"

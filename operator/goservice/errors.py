@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 
 class GoServiceError(Exception):
     """The root of the tree."""
@@ -31,6 +33,7 @@ class Problem:
     """The field as a user writes it, `spec.source.git.url`."""
     message: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
 

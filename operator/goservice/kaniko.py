@@ -208,6 +208,8 @@ def _build(service: GoService, settings: Settings, commit: str, inputs: str) -> 
         ],
         "env": [
             {"name": "container", "value": "kube"},
+            {"name": "USER", "value": "root"},
+            {"name": "HOME", "value": "/root"},
             {"name": "FF_KANIKO_COPY_AS_ROOT", "value": "true"},
             {"name": "FF_KANIKO_RUN_HONOR_GROUP", "value": "true"},
         ],
@@ -248,6 +250,8 @@ def _push(service: GoService, settings: Settings, commit: str, inputs: str, plac
         ],
         "env": [
             {"name": "container", "value": "kube"},
+            {"name": "USER", "value": "root"},
+            {"name": "HOME", "value": "/root"},
             {"name": "DOCKER_CONFIG", "value": place},
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -355,7 +355,7 @@ def _summarise(
         else ()
     )
     writes: tuple[Write, ...] = accounts + creates
-    writes += tuple(_as_write(service, item) for item in load.writes)
+    writes += tuple(_as_write(item) for item in load.writes)
     current = build.attempt.name if build.attempt else ""
     writes += tuple(_delete(manifest) for manifest in builds.to_prune(service, observed, current))
     due = [again for again in (build.again, load.again) if again is not None]
@@ -376,7 +376,7 @@ def _lacks_account(service: GoService, observed: Observed) -> bool:
     return observed.child("ServiceAccount", names.build_account(service), service.uid) is None
 
 
-def _as_write(service: GoService, item: workload.Item) -> Write:
+def _as_write(item: workload.Item) -> Write:
     if item.delete:
         return _delete(item.manifest)
     return Apply(item.manifest, item.manager)

@@ -6,6 +6,7 @@ was asked once, what was just applied. Losing it costs requests, never a write.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -110,7 +111,7 @@ class Reconciler:
         except InvalidSpec as error:
             decided = plan.refused(body, error, self._observe(key, body, None, memory), now)
             self._sources.forget(key)
-            await self._report(body, decided, memory)
+            await self._report(body, decided)
             return decided.again
         if memory.generation != service.generation:
             memory.generation = service.generation
@@ -217,7 +218,7 @@ class Reconciler:
             raise
         finally:
             self._starting.discard(key)
-        await self._report(body, decided, memory)
+        await self._report(body, decided)
         for question in decided.questions:
             found = await self._cluster.list(
                 question.kind,
@@ -245,10 +246,8 @@ class Reconciler:
             case Apply(manifest=manifest, manager=manager):
                 await self._apply(service, manifest, manager, memory)
             case Delete(kind=kind, namespace=namespace, name=name, uid=uid):
-                try:
+                with contextlib.suppress(NotFound):
                     await self._cluster.delete(kind, namespace, name, uid=uid)
-                except NotFound:
-                    pass
                 self._store.drop(kind, (namespace, name))
 
     async def _create(self, service: GoService, manifest: Manifest) -> None:
@@ -294,7 +293,7 @@ class Reconciler:
         memory.foreign.add((kind, name))
         raise Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
 
-    async def _report(self, body: Manifest, decided: Plan, memory: Memory) -> None:
+    async def _report(self, body: Manifest, decided: Plan) -> None:
         """The status once, then the events of the transition."""
         if decided.status is None:
             return

@@ -239,9 +239,14 @@ def _on_event(
     kopf.on.event(group, version, plural, registry=result, id=f"saw-{plural}")(handler)
 
 
+def _token() -> str:
+    """The service account's token as it is now; empty outside a pod."""
+    return TOKEN.read_text().strip() if TOKEN.exists() else ""
+
+
 async def _login(**arguments: Any) -> Any:
     """A session that reads its token anew for each request: tokens rotate."""
-    if not TOKEN.exists():
+    if not _token():
         return kopf.login_with_kubeconfig(**arguments)
     found = kopf.login_with_service_account(**arguments)
     if found is None or not found.server:
@@ -249,7 +254,7 @@ async def _login(**arguments: Any) -> Any:
     context = ssl.create_default_context(cafile=found.ca_path)
 
     async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {TOKEN.read_text().strip()}"
+        request.headers["Authorization"] = f"Bearer {_token()}"
         return await handler(request)
 
     session = aiohttp.ClientSession(
