@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import factories as f
 import pytest
 
+import factories as f
 from goservice import kaniko
 from goservice.conditions import Reason
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import factories as f
 import pytest
 
+import factories as f
 from goservice import names
 
 RECORDED = {

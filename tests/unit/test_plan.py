@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import factories as f
 import pytest
 
+import factories as f
 from goservice import names, plan, resources, spec
 from goservice.conditions import Reason, Type, find
 from goservice.errors import InvalidSpec

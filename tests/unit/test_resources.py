@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import factories as f
 import pytest
 from kubernetes_validate import validate
 
+import factories as f
 from goservice import names, resources
 from goservice.observed import covers
 
