@@ -212,17 +212,15 @@ def _linked(definition: str) -> str:
 
 def _base(build: Build, settings: Settings) -> str:
     """The image that the final stage starts from."""
-    match build.base:
-        case Base.SCRATCH:
-            return "scratch"
-        case Base.BUSYBOX:
-            return build.base_image or settings.images.busybox
-        case Base.ALPINE:
-            return build.base_image or settings.images.alpine
-        case Base.DISTROLESS:
-            return build.base_image or settings.images.distroless
-        case Base.CUSTOM:
-            return build.base_image or ""
+    if build.base is Base.SCRATCH:
+        return "scratch"
+    platform = {
+        Base.BUSYBOX: settings.images.busybox,
+        Base.ALPINE: settings.images.alpine,
+        Base.DISTROLESS: settings.images.distroless,
+    }
+    # Custom is not among them: the spec does not parse without a baseImage.
+    return build.base_image or platform[build.base]
 
 
 def _no_stage(image: str) -> str:
