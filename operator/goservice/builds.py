@@ -427,8 +427,9 @@ def _highest(service: GoService, observed: Observed, jobs: Iterable[Attempt], in
         number = job["metadata"]["name"].removeprefix(prefix)
         if number.isdecimal():
             numbers.append(int(number))
-    last = str((observed.status.get("build") or {}).get("name", "")).removeprefix(prefix)
-    if last.isdecimal():
+    latest = observed.status.get("build") or {}
+    last = str(latest.get("name", "")).removeprefix(prefix)
+    if last.isdecimal() and latest.get("phase") != "Queued":
         numbers.append(int(last))
     return max(numbers, default=0)
 

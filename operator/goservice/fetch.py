@@ -8,6 +8,7 @@ of files, cleaned and capped. It never builds anything and never follows a submo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, NoReturn
 from urllib.parse import urlsplit
 
 from goservice.conditions import Reason
@@ -195,7 +195,8 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, b
         for stream in (process.stdout, process.stderr):
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0.0, end - time.monotonic()))
+            left = end - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
             if not ready:
                 # git's helpers hold the pipes too: the whole group goes.
                 os.killpg(process.pid, signal.SIGKILL)
@@ -215,12 +216,13 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, b
 def main(
     url: str,
     commit: str,
-    revision: str,
-    directory: str,
-    package: str,
+    revision: str = "",
+    directory: str = ".",
+    package: str = ".",
+    *,
     into: str,
-    go_version: str,
-    termination_log: str,
+    go_version: str = "",
+    termination_log: str = "/dev/termination-log",
 ) -> int:
     """Check out, verify and report; the exit code, 0 or 1."""
     started = time.monotonic()
@@ -272,6 +274,8 @@ def fetch(source: Source, git: Git, say: Say) -> dict[str, str]:
         say("Checking the module and its main package")
         go, toolchain = check_module(source, git.tree)
         check_package(source, git.tree)
+    except GitFailed as failed:
+        raise _explained(failed, source, git, say) from failed
     except OSError as error:
         raise _unwritable(error) from error
     say(f"Done: {report['subject']}")
@@ -334,17 +338,14 @@ def _make_empty(tree: Path) -> None:
 
 
 def _download(source: Source, git: Git, say: Say) -> None:
-    try:
-        git.run("init", "--quiet", "--template=", "--initial-branch=main")
-    except GitFailed as failed:
-        _explain(failed, source, git, say)
+    git.run("init", "--quiet", "--template=", "--initial-branch=main")
     try:
         _ask(git, source.url, source.commit, "--depth=1")
     except GitFailed as failed:
         # Old protocol: not at a branch's end. Missing: gone, or out of sight for some servers.
         hidden = failed.says(r"unadvertised object")
         if not hidden and not failed.says(r"not our ref|want \S+ not valid|remote ref"):
-            _explain(failed, source, git, say)
+            raise
         say("The server does not give the commit alone; fetching the revision's history")
         _download_history(source, git, say, whole=bool(hidden))
     kind = _kind(source.commit, git)
@@ -378,7 +379,7 @@ def _download_history(source: Source, git: Git, say: Say, *, whole: bool) -> Non
                 _ask(git, source.url, depth, *refs)
             except GitFailed as failed:
                 if not failed.says(r"couldn't find remote ref"):
-                    _explain(failed, source, git, say)
+                    raise
                 break
             found = True
             if _kind(source.commit, git):
@@ -398,7 +399,7 @@ def _download_history(source: Source, git: Git, say: Say, *, whole: bool) -> Non
         )
     else:
         message = (
-            f"The commit {commit} is not in the history of {source.revision or 'the default branch'}"  # noqa: E501
+            f"The commit {commit} is not in the history of {source.revision or 'the default branch'}"
             " any more (it may have been rewritten): the revision is resolved again; set "
             "spec.source.git.revision if another one is meant."
         )
@@ -427,17 +428,15 @@ def _kind(name: str, git: Git) -> str:
 def _check_out(source: Source, git: Git) -> None:
     try:
         git.run("checkout", "--quiet", "--force", "--detach", source.commit)
-        head = git.run("rev-parse", "--verify", "HEAD").strip()
     except GitFailed as failed:
-        if failed.says(_DISK_FULL) or _full(git.tree):
-            raise _disk_full() from failed
-        if failed.late or failed.says(_KILLED):
-            _explain(failed, source, git, print)
+        if failed.late or failed.says(f"{_DISK_FULL}|{_KILLED}") or _full(git.tree):
+            raise
         raise Refused(
             Reason.UNSAFE_SOURCE,
             "git cannot check the commit's files out, for instance because a file name is not "
             "allowed or too long: rename it in the repository.",
         ) from failed
+    head = git.run("rev-parse", "--verify", "HEAD").strip()
     if head != source.commit:
         raise Refused(
             Reason.REVISION_NOT_FOUND,
@@ -686,11 +685,7 @@ def package_name(folder: Path) -> str | None:
 
 def _text(file: Path, most: int) -> str:
     with file.open("rb") as stream:
-        return _decoded(stream, most)
-
-
-def _decoded(stream: IO[bytes], most: int) -> str:
-    return stream.read(most).decode(errors="replace")
+        return stream.read(most).decode(errors="replace")
 
 
 _DISK_FULL = r"No space left on device|Disk quota exceeded"
@@ -717,23 +712,24 @@ _SIGNS: tuple[tuple[str, Reason, str], ...] = (
 )  # fmt: skip
 
 
-def _explain(failed: GitFailed, source: Source, git: Git, say: Say) -> NoReturn:
+def _explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
     """Tell why git could not fetch: our words into the status, git's own into the log only."""
     for line in failed.output.splitlines()[-10:]:
         say(f"git: {line}")
     if failed.says(_DISK_FULL) or _full(git.tree):
-        raise _disk_full() from failed
+        return _disk_full()
     if failed.late:
-        raise Refused(
+        return Refused(
             Reason.GIT_UNAVAILABLE,
             f"git did not end within {git.deadline_seconds:.0f} s: {source.host} is too slow, or "
             "the repository too large.",
-        ) from failed
-    for pattern, reason, message in _SIGNS:
-        found = failed.says(pattern)
-        if found:
-            raise Refused(reason, message.format(host=source.host, **found.groupdict())) from failed
-    raise AssertionError("the last sign always matches")
+        )
+    reason, message, found = next(
+        (reason, message, found)
+        for pattern, reason, message in _SIGNS
+        if (found := failed.says(pattern))
+    )
+    return Refused(reason, message.format(host=source.host, **found.groupdict()))
 
 
 def _full(tree: Path) -> bool:
@@ -749,7 +745,7 @@ def _disk_full() -> Refused:
 
 
 def _unwritable(error: OSError) -> Refused:
-    if error.strerror and re.search(_DISK_FULL, error.strerror):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full()
     return Refused(
         Reason.GIT_UNAVAILABLE,

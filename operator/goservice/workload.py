@@ -187,7 +187,7 @@ def _template_to_keep(live: Manifest | None, inputs: str, rendered: str) -> Mani
 def available(deployment: Mapping[str, Any] | None) -> Condition:
     """Whether enough pods of any version serve."""
     if deployment is None:
-        return Condition(Type.AVAILABLE, "False", Reason.UNAVAILABLE, "Nothing runs yet.")
+        return Condition(Type.AVAILABLE, "False", Reason.UNAVAILABLE, "Too few pods are ready.")
     if deployment.get("spec", {}).get("replicas") == 0:
         return Condition(Type.AVAILABLE, "True", Reason.AVAILABLE, "No pods are wanted.")
     if condition(deployment, "Available").get("status") == "True":

@@ -1,0 +1,374 @@
+"""Whole lifecycles on the in-memory cluster: what is sent, and what a crash or fault changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+import factories as f
+import pytest
+import world
+
+from goservice import errors, names, spec
+from goservice.cache import Cache
+from goservice.cluster import ACCESS
+from goservice.conditions import Type, find
+from goservice.errors import GitUnavailable
+from goservice.reconcile import Reconciler
+from goservice.settings import Settings
+from goservice.sources import Resolution
+
+KEY = ("shop", "checkout")
+
+
+class Git:
+    """A repository that answers at once with what the test says."""
+
+    def __init__(self) -> None:
+        self.sha = f.COMMIT
+        self.error: errors.SourceError | None = None
+        self.moment = 1.0
+        self.wanted: set[tuple[str, str]] = set()
+
+    def known(self, url: str, revision: str | None) -> Resolution | None:
+        return Resolution(self.sha, self.error, self.moment)
+
+    def want(
+        self, url: str, revision: str | None, interval_seconds: float, key: tuple[str, str]
+    ) -> None:
+        self.wanted.add(key)
+
+    def forget(self, key: tuple[str, str]) -> None:
+        self.wanted.discard(key)
+
+    def refresh_now(self, url: str, revision: str | None) -> float:
+        self.moment += 1
+        return self.moment
+
+
+class Lab:
+    """An operator on an in-memory cluster, with hands to play the cluster's controllers."""
+
+    def __init__(self, settings: Settings = f.SETTINGS) -> None:
+        self.world = world.World(access=ACCESS)
+        self.git = Git()
+        self.settings = settings
+        self.now: datetime = f.NOW
+        self.cache = Cache()
+        self.start()
+        self.world.on_change(self._saw)
+
+    def start(self) -> None:
+        """A new operator process: what was remembered is lost, the cache is listed anew."""
+        self.cache = Cache()
+        for kind in (
+            "GoService",
+            "ConfigMap",
+            "Job",
+            "Pod",
+            "ServiceAccount",
+            "Deployment",
+            "Service",
+            "HorizontalPodAutoscaler",
+            "PodDisruptionBudget",
+        ):
+            for manifest in self.world.all(kind):
+                self._saw("ADDED", manifest)
+        self.operator = Reconciler(
+            self.world, self.cache, self.git, self.settings, clock=lambda: self.now
+        )
+
+    def _saw(self, event: str, manifest: dict[str, Any]) -> None:
+        kind = manifest["kind"]
+        ours = manifest["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.OPERATOR
+        if kind != "GoService" and not ours:
+            return
+        if event == "DELETED":
+            self.cache.drop(kind, manifest)
+        else:
+            self.cache.put(kind, manifest)
+
+    def submit(self, **changes: Any) -> None:
+        body = f.body(**changes)
+        del body["metadata"]["uid"]
+        self.world.add(body)
+
+    async def settle(self, key: tuple[str, str] = KEY, passes: int = 10) -> None:
+        """Passes until one sends nothing."""
+        for _ in range(passes):
+            before = len(self.world.writes)
+            await self.operator.reconcile(key)
+            if len(self.world.writes) == before:
+                return
+        raise AssertionError(f"not settled: {self.world.writes[-6:]}")
+
+    def finish_build(self, digest: str = f.DIGEST) -> None:
+        for job in self.world.all("Job"):
+            if job.get("status", {}).get("conditions"):
+                continue
+            metadata = job["metadata"]
+            pod = f.pod(job)
+            pod["metadata"]["labels"] = metadata["labels"]
+            pod["status"]["initContainerStatuses"][1] = f.terminated("build", message=digest)
+            for server_owned in ("uid", "creationTimestamp"):
+                del pod["metadata"][server_owned]
+            self.world.add(pod)
+            self.world.set_status(
+                "Pod", metadata["namespace"], pod["metadata"]["name"], pod["status"]
+            )
+            at = f.stamp(self.now)
+            done = {
+                "conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": at}],
+                "completionTime": at,
+            }
+            self.world.set_status("Job", metadata["namespace"], metadata["name"], done)
+
+    def roll_out(self) -> None:
+        for live in self.world.all("Deployment"):
+            shown = f.settled(live, generation=live["metadata"]["generation"])
+            self.world.set_status(
+                "Deployment",
+                live["metadata"]["namespace"],
+                live["metadata"]["name"],
+                shown["status"],
+            )
+
+    async def serve(self) -> None:
+        await self.settle()
+        self.finish_build()
+        await self.settle()
+        self.roll_out()
+        await self.settle()
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.world.all("GoService")[0].get("status", {})
+        return found
+
+    def ready(self) -> tuple[str, str]:
+        found = find(self.status(), Type.READY)
+        return found["status"], found["reason"]
+
+
+async def test_a_cold_create_sends_exactly_this() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    assert lab.ready() == ("True", "Serving")
+    assert Counter((verb, kind) for verb, kind, _ in lab.world.writes) == {
+        ("create", "ConfigMap"): 1,
+        ("create", "Job"): 1,
+        ("apply", "ServiceAccount"): 2,
+        ("apply", "Deployment"): 1,
+        ("apply", "Service"): 1,
+        ("apply_status", "GoService"): 3,
+        ("create", "Event"): 3,
+    }
+    assert lab.world.requests["get", "GoService"] == 1
+
+
+async def test_idle_passes_and_a_restart_write_nothing() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    before = len(lab.world.writes)
+    for hours in range(3):
+        lab.now += timedelta(hours=hours)
+        await lab.operator.reconcile(KEY)
+    lab.start()
+    await lab.operator.reconcile(KEY)
+    assert lab.world.writes[before:] == []
+
+
+async def test_a_restart_in_the_middle_of_a_build_builds_nothing_twice() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.start()
+    await lab.settle()
+    lab.finish_build()
+    lab.start()
+    await lab.serve()
+    assert len(lab.world.all("Job")) == 1
+    assert lab.ready() == ("True", "Serving")
+
+
+async def test_a_new_commit_rolls_out() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.git.sha = f.NEWER
+    lab.now += timedelta(hours=1)
+    await lab.settle()
+    assert lab.ready() == ("Unknown", "Building")
+    lab.finish_build(f.OTHER_DIGEST)
+    await lab.settle()
+    lab.roll_out()
+    await lab.settle()
+    assert lab.ready() == ("True", "Serving")
+    assert lab.status()["servingImage"].endswith(f.OTHER_DIGEST)
+    assert [h["commit"] for h in lab.status()["history"]] == [f.NEWER, f.COMMIT]
+
+
+async def test_a_rebuild_request_builds_equal_inputs_once() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.world.edit(
+        "GoService",
+        *KEY,
+        lambda g: (
+            g["metadata"].setdefault("annotations", {}).update({spec.REBUILD_ANNOTATION: "now"})
+        ),
+    )
+    await lab.settle()
+    lab.git.moment += 1
+    await lab.serve()
+    await lab.serve()
+    assert len(lab.world.all("Job")) == 2
+    assert lab.status()["lastHandledRebuildAt"] == "now"
+    assert lab.ready() == ("True", "Serving")
+
+
+async def test_a_git_outage_is_written_once() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    before = len(lab.world.writes)
+    lab.git.error = GitUnavailable("away")
+    await lab.settle()
+    await lab.settle()
+    assert [w[:2] for w in lab.world.writes[before:]] == [("apply_status", "GoService")]
+    assert lab.ready() == ("True", "Serving")
+
+
+async def test_the_cap_holds_across_services() -> None:
+    builds = f.SETTINGS.builds.model_copy(update={"max_concurrent": 1})
+    lab = Lab(f.SETTINGS.model_copy(update={"builds": builds}))
+    other = f.body()
+    other["metadata"]["name"] = "other"
+    del other["metadata"]["uid"]
+    lab.submit()
+    lab.world.add(other)
+    await lab.settle()
+    await lab.settle(("shop", "other"))
+    assert len(lab.world.all("Job")) == 1
+    assert lab.operator.next_waiting() == [("shop", "other")]
+    lab.finish_build()
+    await lab.settle(("shop", "other"))
+    assert len(lab.world.all("Job")) == 2
+
+
+async def test_a_foreign_object_is_reported_and_left_alone() -> None:
+    lab = Lab()
+    lab.submit()
+    lab.world.add(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": {"selector": {"a": "b"}},
+        }
+    )
+    await lab.settle()
+    lab.finish_build()
+    with pytest.raises(errors.Conflict):
+        await lab.operator.reconcile(KEY)
+    await lab.settle()
+    assert lab.ready() == ("False", "NotOwned")
+    assert lab.world.all("Service")[0]["spec"] == {"selector": {"a": "b"}}
+
+
+async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    before = len(lab.world.writes)
+    lab.world.remove("GoService", *KEY)
+    assert await lab.operator.reconcile(KEY) is None
+    assert lab.world.writes[before:] == []
+    assert not lab.git.wanted
+    for kind in ("Job", "ConfigMap", "Deployment", "Service", "ServiceAccount"):
+        assert lab.world.all(kind) == []
+
+
+async def test_a_ghost_brings_nothing_back() -> None:
+    lab = Lab()
+    lab.submit()
+    lab.world.on_change(lambda *_: None)
+    stale = lab.world.all("GoService")[0]
+    lab.world.remove("GoService", *KEY)
+    lab.submit()
+    lab.cache.drop("GoService", KEY)
+    stale["metadata"]["uid"] = "ghost"
+    stale["metadata"]["resourceVersion"] = "9999"
+    lab.cache.put("GoService", stale)
+    with pytest.raises(errors.Conflict):
+        await lab.operator.reconcile(KEY)
+    assert lab.world.all("Job") == []
+
+
+async def test_an_invalid_resource_harms_nothing() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.world.edit("GoService", *KEY, lambda g: g["spec"].update(timeZone="Mars/Olympus"))
+    before = len(lab.world.writes)
+    await lab.settle()
+    assert lab.ready() == ("False", "InvalidSpec")
+    assert {w[1] for w in lab.world.writes[before:]} == {"GoService", "Event"}
+
+
+async def test_a_refusal_is_told_and_tried_again() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+
+    def refuse(request: world.Request) -> None:
+        if request.kind == "Deployment" and request.verb == "apply":
+            raise errors.Invalid("spec.replicas: admission webhook says no", status=422)
+
+    lab.world.before = refuse
+    with pytest.raises(errors.Invalid):
+        await lab.operator.reconcile(KEY)
+    await lab.settle()
+    assert lab.ready() == ("False", "ClusterRefused")
+    assert "webhook says no" in find(lab.status(), Type.READY)["message"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_every_write_may_be_killed(after: bool) -> None:
+    """The operator dies before or after each write of a lifecycle; the end is the same."""
+    undisturbed = Lab()
+    undisturbed.submit()
+    await undisturbed.serve()
+    points = len([w for w in undisturbed.world.writes if w[1] != "Event"])
+    reached = 0
+    for point in range(points):
+        lab = Lab()
+        lab.submit()
+        left = [point]
+
+        def strike(request: world.Request, left: list[int] = left) -> None:
+            if request.verb in ("get", "list") or request.kind == "Event":
+                return
+            if left[0] == 0:
+                left[0] = -1
+                raise errors.Unavailable("killed")
+            left[0] -= 1
+
+        if after:
+            lab.world.after = strike
+        else:
+            lab.world.before = strike
+        for _ in range(3):
+            try:
+                await lab.serve()
+            except errors.Unavailable:
+                reached += 1
+                lab.start()
+        assert lab.ready() == ("True", "Serving"), point
+        assert len(lab.world.all("Job")) == 1, point
+    print(f"crash points {reached}/{points}")
+    assert reached == points
