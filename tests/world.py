@@ -131,7 +131,9 @@ class World:
             if manifest["metadata"].get("uid"):
                 raise errors.Conflict(f"{key[0]} {key[2]}: uid mismatch", status=409)
             return self._leave(request, self._add(manifest, {(manager, "Apply"): fields}))
-        self._same(key, manifest)
+        if manifest["metadata"].get("uid", self._uid(key)) != self._uid(key):
+            raise errors.Invalid(f"{key[0]} {key[2]}: metadata.uid: is immutable", status=422)
+        self._same_version(key, manifest)
         return self._leave(request, self._merge(key, manifest, (manager, "Apply"), fields, force))
 
     async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
@@ -139,9 +141,13 @@ class World:
         await self._arrive(request)
         key = _key(manifest)
         self._existing(*key)
-        self._same(key, manifest)
+        self._same_version(key, manifest)
         fields = frozenset(path for path in _leaves(manifest) if path[0] == "status")
-        return self._leave(request, self._merge(key, manifest, (MANAGER, "Status"), fields, force))
+        live = self._merge(key, manifest, (MANAGER, "Status"), fields, force)
+        if manifest["metadata"].get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
+            # As on a real server the namesake was written; the client notices by the answer.
+            raise errors.Conflict(f"{key[0]} {key[2]} was made anew", status=409)
+        return self._leave(request, live)
 
     async def create(self, manifest: Manifest) -> Manifest:
         request = _request("create", manifest)
@@ -332,11 +338,13 @@ class World:
             raise errors.NotFound(f"{kind} {namespace}/{name} not found", status=404)
         return copy.deepcopy(found)
 
-    def _same(self, key: Key, manifest: Manifest) -> None:
-        for field in ("uid", "resourceVersion"):
-            wanted = manifest["metadata"].get(field)
-            if wanted and wanted != self._objects[key]["metadata"][field]:
-                raise errors.Conflict(f"{key[0]} {key[2]}: {field} mismatch", status=409)
+    def _uid(self, key: Key) -> Any:
+        return self._objects[key]["metadata"]["uid"]
+
+    def _same_version(self, key: Key, manifest: Manifest) -> None:
+        wanted = manifest["metadata"].get("resourceVersion")
+        if wanted and wanted != self._objects[key]["metadata"]["resourceVersion"]:
+            raise errors.Conflict(f"{key[0]} {key[2]} has been modified", status=409)
 
     async def _arrive(self, request: Request) -> None:
         await asyncio.sleep(0)

@@ -35,6 +35,8 @@ PAGE_SIZE = 500
 _LIST_RESTARTS = 3
 _LONGEST_MESSAGE = 2000
 
+_NOT_IN_SCHEMA = "failed to create typed patch object"
+
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
@@ -123,7 +125,11 @@ class Cluster(Protocol):
         ...
 
     async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        """Server-side apply of the status; with a uid in it, never to a recreated namesake."""
+        """Server-side apply of the status.
+
+        With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
+        made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
+        """
         ...
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -257,7 +263,15 @@ class KubernetesCluster:
         return await self._apply(manifest, "", manager, force)
 
     async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        return await self._apply(manifest, "status", MANAGER, force)
+        answer = await self._apply(manifest, "status", MANAGER, force)
+        wanted = manifest["metadata"].get("uid")
+        if wanted and answer["metadata"].get("uid") != wanted:
+            # The API server compares the uid in every apply but this one (custom resources).
+            kind, namespace, name = _address(manifest)
+            raise errors.Conflict(
+                f"apply {kind} status {namespace}/{name}: the object was made anew", status=409
+            )
+        return answer
 
     async def _apply(
         self, manifest: Manifest, subresource: str, manager: str, force: bool
@@ -531,15 +545,18 @@ def _error(what: str, code: int, headers: Mapping[str, str], data: bytes) -> err
         status = {}
     said = str(status.get("message") or "").strip() or f"HTTP {code}"
     wait = headers.get("Retry-After", "")
-    return _class_of(code, str(status.get("reason", "")))(
+    return _class_of(code, str(status.get("reason", "")), said)(
         f"{what}: {said}"[:_LONGEST_MESSAGE],
         status=code,
         retry_after=float(wait) if wait.isdecimal() else None,
     )
 
 
-def _class_of(code: int, reason: str) -> type[errors.ClusterError]:
+def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
     match code:
+        case 500 if _NOT_IN_SCHEMA in said:
+            # What an apply says of a field that it does not know; asking again cannot help.
+            return errors.Invalid
         case 404:
             return errors.NotFound
         case 409:

@@ -197,6 +197,20 @@ async def test_a_refusal_is_an_error_of_the_tree(
     assert (caught.value.status, caught.value.retry_after) == (status, 7.0)
 
 
+async def test_an_unknown_field_is_invalid_although_the_server_says_500(tmp_path: Path) -> None:
+    said = "failed to create typed patch object: .spec.typo: field not declared in schema"
+    async with connected(Server(refuses(500, "", said)), tmp_path) as c:
+        with pytest.raises(errors.Invalid, match="not declared in schema"):
+            await c.apply(deployment())
+
+
+async def test_a_status_that_reached_a_namesake_is_noticed(tmp_path: Path) -> None:
+    async with connected(Server(says(deployment(uid="new"))), tmp_path) as c:
+        with pytest.raises(errors.Conflict, match="made anew"):
+            await c.apply_status({**deployment(uid="old"), "status": {}})
+        assert await c.apply_status({**deployment(uid="new"), "status": {}})
+
+
 @pytest.mark.parametrize("body", ["<html>", "[]"])
 @pytest.mark.parametrize("status", [200, 502])
 async def test_answers_that_are_no_object_are_a_fault_of_the_server(

@@ -106,9 +106,15 @@ async def test_a_recreated_object_is_refused() -> None:
         await world.apply_status({**deployment(), "status": {}})
     with pytest.raises(errors.Conflict):
         await world.apply(deployment(uid="old"))
-    await world.apply(deployment())
-    with pytest.raises(errors.Conflict, match="uid mismatch"):
+    made = await world.apply(deployment())
+    with pytest.raises(errors.Invalid, match="uid"):
+        await world.apply(deployment(uid="old"))
+    with pytest.raises(errors.Conflict, match="made anew"):
         await world.apply_status({**deployment(uid="old"), "status": {}})
+    old = {"uid": made["metadata"]["uid"], "resourceVersion": "1"}
+    for call in (world.apply, world.apply_status):
+        with pytest.raises(errors.Conflict, match="modified"):
+            await call({**deployment(**old), "status": {"x": "1"}})
     with pytest.raises(errors.Conflict, match="uid is"):
         await world.delete(*DEPLOYMENT, uid="old")
 
