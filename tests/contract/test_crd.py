@@ -1,0 +1,144 @@
+"""The committed CRD, held to the types and to what an API server asks of a structural schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from goservice import conditions, crd, spec
+from goservice.data import data_dir
+
+FILE = data_dir("crds") / "goservices.goservice.dev.yaml"
+Schema = dict[str, Any]
+
+
+def _version() -> Schema:
+    version: Schema = crd.definition()["spec"]["versions"][0]
+    return version
+
+
+def _walk(
+    node: Schema, path: str = "", *, in_list: bool = False
+) -> Iterator[tuple[str, Schema, bool]]:
+    yield path, node, in_list
+    for name, field in node.get("properties", {}).items():
+        yield from _walk(field, f"{path}.{name}", in_list=in_list)
+    if "items" in node:
+        yield from _walk(node["items"], f"{path}[]", in_list=True)
+    if "additionalProperties" in node:
+        yield from _walk(node["additionalProperties"], f"{path}{{}}", in_list=in_list)
+
+
+SCHEMA = _version()["schema"]["openAPIV3Schema"]
+NODES = [entry for part in ("spec", "status") for entry in _walk(SCHEMA["properties"][part], part)]
+IDS = [path for path, _, _ in NODES]
+
+
+def test_the_committed_file_is_what_the_types_make() -> None:
+    if os.environ.get("UPDATE_GOLDEN") == "1":
+        FILE.write_text(crd.dump())
+    assert FILE.read_text() == crd.dump()
+    assert yaml.safe_load(crd.dump()) == crd.definition()
+
+
+def test_it_fits_the_annotation_of_a_client_side_apply() -> None:
+    assert len(crd.dump()) < 256 * 1024
+
+
+@pytest.mark.parametrize(("path", "node", "in_list"), NODES, ids=IDS)
+def test_every_node_is_bounded_and_explained(path: str, node: Schema, in_list: bool) -> None:
+    kind = node.get("type")
+    int_or_string = node.get("x-kubernetes-int-or-string")
+    if kind == "string":
+        assert "enum" in node or "maxLength" in node
+    elif kind == "integer":
+        assert {"minimum", "maximum"} <= set(node)
+        assert node["format"] == ("int64" if node["maximum"] > 2**31 - 1 else "int32")
+    elif kind == "array":
+        assert "maxItems" in node
+        assert node["x-kubernetes-list-type"] in ("atomic", "set", "map")
+    elif kind == "object":
+        assert ("properties" in node) != ("additionalProperties" in node)
+        assert "properties" in node or "maxProperties" in node
+    elif kind is None:
+        assert int_or_string
+        assert node["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+        assert "maxLength" in node
+    else:
+        assert kind == "boolean"
+    assert "description" in node or path.endswith(("[]", "{}"))
+
+
+@pytest.mark.parametrize(("path", "node", "in_list"), NODES, ids=IDS)
+def test_nothing_is_in_it_that_a_structural_schema_may_not_have(
+    path: str, node: Schema, in_list: bool
+) -> None:
+    assert not {"$ref", "$defs", "title", "patternProperties", "propertyNames"} & set(node)
+    assert "x-kubernetes-preserve-unknown-fields" not in node
+    assert node.get("additionalProperties") is not False
+    assert node.get("nullable") is None
+    assert {"type": "null"} not in node.get("anyOf", [])
+
+
+@pytest.mark.parametrize(("path", "node", "in_list"), NODES, ids=IDS)
+def test_defaults_stand_outside_of_list_items(path: str, node: Schema, in_list: bool) -> None:
+    assert not (in_list and "default" in node)
+    if isinstance(node.get("default"), dict):
+        assert node["default"] == {}
+        assert not node.get("required")
+
+
+@pytest.mark.parametrize(("path", "node", "in_list"), NODES, ids=IDS)
+def test_map_lists_have_keys_that_are_required(path: str, node: Schema, in_list: bool) -> None:
+    for key in node.get("x-kubernetes-list-map-keys", ()):
+        assert key in node["items"]["required"]
+
+
+def test_every_rule_of_the_models_is_in_it() -> None:
+    written = [rule for _, node, _ in NODES for rule in node.get("x-kubernetes-validations", ())]
+    messages = {rule["message"] for rule in written}
+    models = [spec.Spec, spec.Build, spec.CopiedFile, spec.User, spec.Autoscaling, spec.Rollout]
+    assert {rule.message for model in models for rule in model.rules} <= messages
+    paths = {rule.get("fieldPath") for rule in written}
+    assert {".baseImage", ".packageMirror", ".source", ".minReplicas"} <= paths
+
+
+def test_what_a_user_leaves_out_is_filled_in_as_the_parser_does() -> None:
+    fields = SCHEMA["properties"]["spec"]["properties"]
+    assert fields["build"]["default"] == {}
+    assert fields["build"]["properties"]["base"]["default"] == "Scratch"
+    assert fields["build"]["properties"]["modules"]["default"] == {}
+    assert fields["ports"]["default"] == [{"name": "http", "port": 8080}]
+    assert fields["replicas"]["default"] == 1
+    assert "default" not in fields["probes"]
+    assert "default" not in fields["image"]
+    assert "default" not in fields["args"]
+
+
+def test_names_columns_and_subresources() -> None:
+    definition = crd.definition()
+    names = definition["spec"]["names"]
+    assert definition["metadata"]["name"] == f"{names['plural']}.{spec.GROUP}"
+    assert names["shortNames"] == ["gsvc"]
+    assert names["categories"] == ["all"]
+    version = _version()
+    assert version["subresources"]["status"] == {}
+    assert version["subresources"]["scale"]["labelSelectorPath"] == ".status.selector"
+    columns = version["additionalPrinterColumns"]
+    assert [column["name"] for column in columns if "priority" not in column] == [
+        "Ready", "Reason", "Image", "Replicas", "Age",
+    ]  # fmt: skip
+    assert [column["name"] for column in columns if column.get("priority") == 1] == ["Commit"]
+
+
+def test_a_condition_s_message_and_reason_fit() -> None:
+    fields = SCHEMA["properties"]["status"]["properties"]
+    condition = fields["conditions"]["items"]["properties"]
+    assert condition["message"]["maxLength"] == 32768
+    assert set(condition["status"]["enum"]) == {"True", "False", "Unknown"}
+    assert len(conditions.Type) <= fields["conditions"]["maxItems"]
+    assert max(map(len, conditions.Reason)) <= condition["reason"]["maxLength"]
