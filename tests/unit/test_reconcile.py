@@ -6,10 +6,10 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
-import factories as f
 import pytest
-import world
 
+import factories as f
+import world
 from goservice import errors, names, spec
 from goservice.cache import Cache
 from goservice.cluster import ACCESS
