@@ -78,9 +78,11 @@ KINDS: dict[str, Kind] = {
 }
 
 _WATCHED = frozenset({"list", "watch"})
-# An apply that creates is checked for `create` too, one that changes only for `patch`.
-_APPLIED = _WATCHED | {"get", "create", "patch"}
+# One `get` tells whose an object is that the watches do not show.
 _MADE_ONCE = _WATCHED | {"get", "create", "delete"}
+# An apply that creates is checked for `create` too, one that changes only for `patch`.
+_KEPT = _WATCHED | {"get", "create", "patch"}
+_OPTIONAL = _KEPT | {"delete"}
 
 ACCESS: dict[str, frozenset[str]] = {
     "goservices.goservice.dev": _WATCHED | {"get"},
@@ -90,11 +92,11 @@ ACCESS: dict[str, frozenset[str]] = {
     "configmaps": _MADE_ONCE,
     "jobs.batch": _MADE_ONCE,
     "pods": _WATCHED,
-    "serviceaccounts": _APPLIED,
-    "deployments.apps": _APPLIED,
-    "services": _APPLIED | {"delete"},
-    "horizontalpodautoscalers.autoscaling": _APPLIED | {"delete"},
-    "poddisruptionbudgets.policy": _APPLIED | {"delete"},
+    "serviceaccounts": _KEPT,
+    "deployments.apps": _KEPT,
+    "services": _OPTIONAL,
+    "horizontalpodautoscalers.autoscaling": _OPTIONAL,
+    "poddisruptionbudgets.policy": _OPTIONAL,
     "events": frozenset({"create", "list"}),
 }
 """What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
