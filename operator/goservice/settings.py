@@ -24,6 +24,11 @@ FOREIGN = ("GOSERVICE_TEST_", "GOSERVICE_OPERATOR_", "GOSERVICE_CLI_")
 """Beginnings of variables that belong to others: the tests, service links, the command line."""
 
 
+ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
+Address = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9._~:/@+-]+$", max_length=512)]
+Proxies = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:/@+,|-]+$", max_length=512)]
+
+
 class Section(BaseModel):
     """A part of the settings."""
 
@@ -39,17 +44,17 @@ class Section(BaseModel):
 class Images(Section):
     """The images that the operator runs and builds on. All are written out in the install's file."""
 
-    operator: str
+    operator: ImageName
     """The operator's own image: the build pod's `fetch` container runs it."""
-    kaniko: str
+    kaniko: ImageName
     """The Kaniko executor."""
-    builder: str
+    builder: ImageName
     """Where Go comes from when a service names no builderImage."""
-    busybox: str
+    busybox: ImageName
     """What base Busybox stands for."""
-    alpine: str
+    alpine: ImageName
     """What base Alpine stands for."""
-    distroless: str
+    distroless: ImageName
     """What base Distroless stands for."""
 
 
@@ -86,9 +91,9 @@ class Builds(Section):
 
     max_concurrent: Annotated[int, Field(ge=1)] = 10
     """Builds that run at once in the cluster; the others queue."""
-    module_proxy: str
+    module_proxy: Proxies
     """GOPROXY of services that name none."""
-    package_mirror: str = ""
+    package_mirror: Address | Literal[""] = ""
     """Mirror of the distribution's packages for services that name none."""
     resources: Compute = Compute()
     """Requests and limits of the build container, where a service names none."""
