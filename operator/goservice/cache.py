@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from goservice import names
@@ -72,9 +72,22 @@ class Cache:
         self._objects: dict[str, dict[Key, Manifest]] = defaultdict(dict)
         self._seen: dict[tuple[str, Key], int] = {}
         self._children: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
+        self._tests: dict[str, Callable[[Manifest], bool]] = {}
+        self._chosen: dict[str, dict[Key, Manifest]] = defaultdict(dict)
         self._dropped: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._marks: dict[str, dict[str | None, int]] = defaultdict(dict)
         self._clock = 0
+
+    def choose(self, kind: str, test: Callable[[Manifest], bool]) -> None:
+        """Keep at hand the objects of a kind that pass a test; once per kind, before any event.
+
+        Whoever needs a few of many in each pass must not look through all of them each time.
+        """
+        self._tests[kind] = test
+
+    def chosen(self, kind: str) -> list[Manifest]:
+        """The objects of a kind that pass its test."""
+        return list(self._chosen[kind].values())
 
     def mark(self) -> int:
         """A moment to give to `replace`: take it before the list is asked for."""
@@ -196,6 +209,8 @@ class Cache:
         owner = (held["metadata"].get("labels") or {}).get(names.SERVICE)
         if owner and kind != SERVICE_KIND:
             self._children[key[0], owner].add((kind, key))
+        if kind in self._tests and self._tests[kind](held):
+            self._chosen[kind][key] = held
         self._count(kind)
 
     def _remove(self, kind: str, key: Key) -> None:
@@ -206,6 +221,7 @@ class Cache:
 
     def _unindex(self, kind: str, key: Key) -> None:
         held = self._objects[kind].get(key)
+        self._chosen[kind].pop(key, None)
         owner = (held["metadata"].get("labels") or {}).get(names.SERVICE) if held else None
         if owner and kind != SERVICE_KIND:
             siblings = self._children[key[0], owner]

@@ -92,13 +92,16 @@ class Queue(Generic[Key]):
         heapq.heappush(self._heap, (due, self._entries, key))
         self._notice()
 
-    def retry(self, key: Key) -> float:
-        """Ask for a pass after the key's next backoff, and say how many seconds that is."""
+    def retry(self, key: Key, at_least: float = 0.0) -> float:
+        """Ask for a pass after the key's next backoff, and say how many seconds that is.
+
+        `at_least` is what a server asked to wait.
+        """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         # The exponent is capped so that a key which fails for weeks does not overflow a float.
         delay = min(FIRST_DELAY * 2.0 ** min(failures, 20), LONGEST_DELAY)
-        delay *= 1 - JITTER + 2 * JITTER * self._chance()
+        delay = max(at_least, delay * (1 - JITTER + 2 * JITTER * self._chance()))
         self.add_after(key, delay)
         return delay
 

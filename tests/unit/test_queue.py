@@ -82,6 +82,7 @@ def test_backoff_doubles_to_five_minutes_and_is_forgotten() -> None:
     q.forget("a")
     assert q.retry("a") == 1
     assert q.retry("b") == 1
+    assert q.retry("b", at_least=30) == 30
 
 
 def test_backoff_never_overflows() -> None:
