@@ -155,7 +155,9 @@ class Git:
         Raises:
             GitFailed: it ended with another code than 0, or took too long.
         """
-        options = [f"-c{key}={value}" for key, value in _CONFIGURATION.items()]
+        options = [
+            word for key, value in _CONFIGURATION.items() for word in ("-c", f"{key}={value}")
+        ]
         with subprocess.Popen(
             ["git", *options, *arguments],
             cwd=self.tree,
@@ -347,7 +349,7 @@ def _download(source: Source, git: Git, say: Say) -> None:
         if not hidden and not failed.says(r"not our ref|want \S+ not valid|remote ref"):
             raise
         say("The server does not give the commit alone; fetching the revision's history")
-        _download_history(source, git, say, whole=bool(hidden))
+        _download_history(source, git, whole=bool(hidden))
     kind = _kind(source.commit, git)
     if kind != "commit":
         raise Refused(
@@ -365,7 +367,7 @@ def _ask(git: Git, url: str, *what: str) -> None:
     )  # fmt: skip
 
 
-def _download_history(source: Source, git: Git, say: Say, *, whole: bool) -> None:
+def _download_history(source: Source, git: Git, *, whole: bool) -> None:
     """Fetch what the revision means until the commit is there.
 
     The repository was empty: whatever is in it afterwards is reachable from what was asked for.
@@ -476,8 +478,8 @@ def check_links(tree: Path) -> None:
                 target = shown(os.readlink(path), LONGEST_PATH)  # noqa: PTH115
                 raise Refused(
                     Reason.UNSAFE_SOURCE,
-                    f"The link {link} points to {target}, which leaves the repository: make it "
-                    "relative and keep it inside, or remove it.",
+                    f"The link {link} points outside the repository, to {target}: make it relative "
+                    "and keep it inside, or remove it.",
                 )
 
 
@@ -536,19 +538,23 @@ def check_module(source: Source, tree: Path) -> tuple[str, str]:
 
 def _no_go_mod(source: Source, tree: Path) -> str:
     folder = tree / source.directory
-    place = "the repository's root" if source.directory == "." else f"the folder {source.directory}"
+    place = (
+        "folder " + shown(source.directory, LONGEST_PATH)
+        if source.directory != "."
+        else "the repository's root"
+    )
     if folder.is_dir():
-        what = f"There is no go.mod in {place}"
+        what = f"spec.source.git.directory: there is no go.mod in {place}"
     else:
-        what = f"The repository has no folder {shown(source.directory, LONGEST_PATH)}"
+        what = f"spec.source.git.directory: the repository has no {place}"
     found = [
         shown(path.relative_to(tree).as_posix(), LONGEST_PATH)
         for path in _folders(tree)
         if (path / "go.mod").is_file()
     ][:MOST_FOUND]
     if found:
-        return f"{what}: set spec.source.git.directory to a folder that has one: {', '.join(found)}"
-    return f"{what}, nor anywhere else: add one with go mod init.{_submodules(tree)}"
+        return f"{what}; set it to a folder that has one: {', '.join(found)}"
+    return f"{what}, and no other folder has one: add it with go mod init.{_submodules(tree)}"
 
 
 def _submodules(tree: Path) -> str:
@@ -604,9 +610,9 @@ def check_package(source: Source, tree: Path) -> None:
     other = _other_module(module, folder, tree)
     if name == "main" and not other:
         return
-    package = shown(source.package, LONGEST_PATH)
+    package = f"spec.build.package: {shown(source.package, LONGEST_PATH)}"
     if not folder.is_dir():
-        what = f"The module has no folder {package}.{_submodules(tree)}"
+        what = f"{package} is no folder of the module.{_submodules(tree)}"
     elif other:
         what = (
             f"{package} belongs to another module: set spec.source.git.directory to "
@@ -621,7 +627,7 @@ def check_package(source: Source, tree: Path) -> None:
         for path in _take(_main_packages(module), MOST_FOUND)
     ]
     if found:
-        advice = f" Set spec.build.package to a main package: {', '.join(found)}"
+        advice = f" Main packages here: {', '.join(found)}"
     elif other:
         advice = ""
     else:

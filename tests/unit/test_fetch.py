@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,61 +17,92 @@ import pytest
 
 from goservice import fetch
 
-BACKEND = "/usr/lib/git-core/git-http-backend"
+REAL_GIT = shutil.which("git") or "git"
+BACKEND = Path(subprocess.check_output([REAL_GIT, "--exec-path"], text=True).strip())
 IDENTITY = {
-    "GIT_AUTHOR_NAME": "A. \x1b[31mAuthor",
+    "GIT_AUTHOR_NAME": "A. Author",
     "GIT_AUTHOR_EMAIL": "a@example.com",
+    "GIT_AUTHOR_DATE": "1790000000 +0200",
     "GIT_COMMITTER_NAME": "A. Author",
     "GIT_COMMITTER_EMAIL": "a@example.com",
+    "GIT_COMMITTER_DATE": "1790000000 +0200",
     "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+}
+SERVED = {
+    "safe.directory": "*",
+    "http.uploadpack": "true",
 }
 
+Report = dict[str, str]
+Run = Callable[..., tuple[int, Report]]
 
-def git(folder: Path, *arguments: str) -> str:
+
+def git(folder: Path, *arguments: str, given: bytes = b"", **environment: str) -> str:
     done = subprocess.run(
-        ["git", "-C", str(folder), *arguments],
-        env={**os.environ, **IDENTITY},
+        [REAL_GIT, "-C", str(folder), *arguments],
+        env={**os.environ, **IDENTITY, **environment},
+        input=given,
         capture_output=True,
-        text=True,
         check=True,
     )
-    return done.stdout.strip()
+    return done.stdout.decode().strip()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    """A git server; the first folder of a path chooses how it behaves."""
+
     root = ""
+    seen: list[tuple[str, dict[str, str]]]
+    closing: threading.Event
 
     def do_GET(self) -> None:
+        self.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+        mode = self.path.split("/")[1]
+        if mode.isdigit():
+            self.send_response(int(mode))
+            if mode == "401":
+                self.send_header("WWW-Authenticate", 'Basic realm="git"')
+            self.send_header("Location", self.path.replace(f"/{mode}/", "/new/", 1))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif mode == "html":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<title>\x1b[31msecret</title>")
+        elif mode == "hang":
+            self.closing.wait(10)
+        else:
+            self._backend(mode)
+
+    do_POST = do_GET  # noqa: N815
+
+    def _backend(self, mode: str) -> None:
         path, _, query = self.path.partition("?")
-        if path.startswith("/private/"):
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if path.startswith("/moved/"):
-            self.send_response(301)
-            self.send_header("Location", self.path.replace("/moved/", "/", 1))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         environment = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": self.root,
             "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": path,
+            "PATH_INFO": path.removeprefix("/v0"),
             "QUERY_STRING": query,
             "REQUEST_METHOD": self.command,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
             "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": "safe.directory",
-            "GIT_CONFIG_VALUE_0": "*",
+            "GIT_CONFIG_COUNT": str(len(SERVED)),
         }
+        for number, (key, value) in enumerate(SERVED.items()):
+            environment |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+        if mode != "v0":
+            environment["HTTP_GIT_PROTOCOL"] = self.headers.get("Git-Protocol", "")
         done = subprocess.run(
-            [BACKEND], input=body, env=environment, capture_output=True, check=False
+            [str(BACKEND / "git-http-backend")],
+            input=body,
+            env=environment,
+            capture_output=True,
+            check=False,
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
@@ -80,26 +113,112 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815
-
     def log_message(self, *arguments: Any) -> None:
         pass
 
 
+class Origin:
+    """A server's address, what it was asked, and the work tree that it serves as a.git."""
+
+    def __init__(self, root: Path, server: http.server.ThreadingHTTPServer, seen: Any) -> None:
+        self.address = f"http://127.0.0.1:{server.server_port}"
+        self.url = f"{self.address}/a.git"
+        self.work = root / "a.git"
+        self.seen: list[tuple[str, dict[str, str]]] = seen
+        self.work.mkdir(parents=True)
+        git(self.work, "init", "-q", "-b", "main")
+
+    def commit(
+        self,
+        files: dict[str, str] | None = None,
+        links: dict[str, str] | None = None,
+        subject: str = "Take payments",
+        **environment: str,
+    ) -> str:
+        for name, text in (files or {}).items():
+            path = self.work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name, target in (links or {}).items():
+            path = self.work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(target)
+        git(self.work, "add", "-A")
+        return self.commit_index(subject, **environment)
+
+    def commit_index(self, subject: str = "Take payments", **environment: str) -> str:
+        arguments = ("commit", "-q", "--allow-empty", "--cleanup=verbatim", "-F", "-")
+        git(self.work, *arguments, given=subject.encode(), **environment)
+        return git(self.work, "rev-parse", "HEAD")
+
+    def object(self, kind: str, content: bytes) -> str:
+        arguments = ("hash-object", "-t", kind, "-w", "--stdin", "--literally")
+        return git(self.work, *arguments, given=content)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in fetch._PROXIES:
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
-def origin(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A git server's address and the work tree whose commits it serves after `publish`."""
-    work = tmp_path / "work"
-    work.mkdir()
-    git(work, "init", "-q", "-b", "main")
-    handler = type("Served", (Handler,), {"root": str(tmp_path / "served")})
+def origin(tmp_path: Path) -> Iterator[Origin]:
+    seen: list[Any] = []
+    closing = threading.Event()
+    members = {"root": str(tmp_path / "served"), "seen": seen, "closing": closing}
+    handler = type("Served", (Handler,), members)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", work
+    yield Origin(tmp_path / "served", server, seen)
+    closing.set()
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return tmp_path / "tree"
+
+
+@pytest.fixture
+def run(tmp_path: Path, tree: Path) -> Run:
+    def call(url: str, commit: str, **more: str) -> tuple[int, Report]:
+        log = tmp_path / "termination-log"
+        arguments = {"into": str(tree), "termination_log": str(log), **more}
+        code = fetch.main(url, commit, **arguments)  # type: ignore[arg-type]
+        written = log.read_bytes()
+        assert len(written) < 4096
+        assert written.endswith(b"\n")
+        assert written.count(b"\n") == 1
+        assert not any(byte < 32 or byte == 127 for byte in written[:-1])
+        report: Report = json.loads(written)
+        assert set(report) == (
+            {"reason", "message"}
+            if code
+            else {"commit", "time", "author", "subject", "go", "toolchain"}
+        )
+        return code, report
+
+    return call
+
+
+@pytest.fixture
+def path_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a git on PATH that runs `script` for commands that match, and is git else."""
+
+    def put(pattern: str, script: str) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        file = folder / "git"
+        body = f'case "$*" in *"{pattern}"*) {script} ;; esac\nexec {REAL_GIT} "$@"\n'
+        file.write_text("#!/bin/sh\n" + body)
+        file.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return put
 
 
 GOOD = {
@@ -108,172 +227,659 @@ GOOD = {
 }
 
 
-def publish(work: Path, files: dict[str, str], subject: str = "Take payments") -> str:
-    for name, text in files.items():
-        path = work / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    git(work, "add", "-A")
-    git(work, "commit", "-q", "--allow-empty", "-m", subject)
-    served = work.parent / "served" / "a.git"
-    if not served.exists():
-        served.parent.mkdir(exist_ok=True)
-        git(work, "clone", "-q", "--bare", str(work), str(served))
-        git(work, "remote", "add", "served", str(served))
-    git(work, "push", "-q", "--force", "served", "main")
-    return git(work, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., tuple[int, dict[str, str]]]:
-    def call(url: str, commit: str, **more: str) -> tuple[int, dict[str, str]]:
-        log = tmp_path / "termination-log"
-        code = fetch.main(
-            url, commit, into=str(tmp_path / "tree"), termination_log=str(log), **more
-        )
-        assert len(log.read_bytes()) < 4096
-        return code, json.loads(log.read_text())
-
-    return call
-
-
-Run = Callable[..., tuple[int, dict[str, str]]]
-
-
-def test_a_good_commit(origin: tuple[str, Path], run: Run, tmp_path: Path) -> None:
-    address, work = origin
-    commit = publish(work, GOOD, "Take \x07payments " + "ü" * 300)
-    code, report = run(f"{address}/a.git", commit, go_version="1.27")
-    assert code == 0
-    assert report["commit"] == commit
-    assert report["go"] == "1.26.1"
-    assert report["toolchain"] == "go1.27.0"
-    assert "\x1b" not in report["author"]
-    assert report["subject"].startswith("Take")
-    assert len(report["subject"].encode()) <= 200
-    assert not (tmp_path / "tree" / ".git").exists()
-    assert (tmp_path / "tree" / "main.go").is_file()
-
-
-def test_an_older_commit_of_a_branch(origin: tuple[str, Path], run: Run) -> None:
-    address, work = origin
-    commit = publish(work, GOOD)
-    publish(work, {"more.go": "package main\n"})
-    assert run(f"{address}/a.git", commit, revision="main")[0] == 0
-
-
-@pytest.mark.parametrize(
-    ("path", "commit", "reason"),
-    [
-        ("/a.git", "f" * 40, "RevisionNotFound"),
-        ("/a.git", "main", "RevisionNotFound"),
-        ("/private/a.git", "", "GitAuthenticationFailed"),
-        ("/none.git", "", "GitAuthenticationFailed"),
-        ("/moved/a.git", "", "GitUnavailable"),
-    ],
-)
-def test_the_repository_says_no(
-    origin: tuple[str, Path], run: Run, path: str, commit: str, reason: str
-) -> None:
-    address, work = origin
-    head = publish(work, GOOD)
-    code, report = run(address + path, commit or head)
+def failed(outcome: tuple[int, Report], reason: str, *words: str) -> str:
+    code, report = outcome
     assert code == 1
     assert report["reason"] == reason
-    assert report["message"]
+    for word in words:
+        assert word in report["message"]
+    return report["message"]
 
 
+# A commit that is fine
+
+
+@pytest.mark.parametrize("server", ["", "v0/"])
+def test_a_good_commit(origin: Origin, run: Run, tree: Path, server: str) -> None:
+    commit = origin.commit(GOOD | {"run.sh": "#!/bin/sh\n"})
+    url = f"{origin.address}/{server}a.git"
+    code, report = run(url, commit.upper(), revision="main", go_version="1.27")
+    assert code == 0
+    assert report == {
+        "commit": commit,
+        "time": "2026-09-21T14:13:20Z",
+        "author": "A. Author",
+        "subject": "Take payments",
+        "go": "1.26.1",
+        "toolchain": "go1.27.0",
+    }
+    assert sorted(path.name for path in tree.iterdir()) == ["go.mod", "main.go", "run.sh"]
+    assert all(path.stat().st_mode & 0o777 == 0o644 for path in tree.iterdir())
+
+
+def test_the_modes_do_not_depend_on_the_caller(origin: Origin, run: Run, tree: Path) -> None:
+    commit = origin.commit(GOOD | {"a/b": ""})
+    (origin.work / "main.go").chmod(0o755)
+    commit = origin.commit()
+    before = os.umask(0o077)
+    try:
+        assert run(origin.url, commit)[0] == 0
+    finally:
+        os.umask(before)
+    assert (tree / "main.go").stat().st_mode & 0o777 == 0o755
+    assert (tree / "go.mod").stat().st_mode & 0o777 == 0o644
+    assert (tree / "a").stat().st_mode & 0o777 == 0o755
+
+
+def test_what_the_author_wrote_is_cleaned_and_capped(origin: Origin, run: Run) -> None:
+    commit = origin.commit(
+        GOOD,
+        subject="Take \x07pay\x1b[31mments\u202e " + 'ü"\\' * 400_000,
+        GIT_AUTHOR_NAME="A\x1b[2J\u2066. Author" + "ö" * 900,
+    )
+    code, report = run(origin.url, commit)
+    assert code == 0
+    assert report["subject"].startswith('Take payments ü"')
+    assert len(report["subject"].encode()) <= 200
+    assert report["author"].startswith("A. Author")
+    assert len(report["author"].encode()) <= 100
+
+
+def test_a_text_that_is_no_utf8(origin: Origin, run: Run) -> None:
+    origin.commit(GOOD)
+    tree = git(origin.work, "rev-parse", "HEAD^{tree}")
+    who = b"A\xff <a@example.com> 999999999999 +0000"
+    commit = origin.object(
+        "commit", b"tree %s\nauthor %s\ncommitter %s\n\nTake \xfe\n" % (tree.encode(), who, who)
+    )
+    git(origin.work, "update-ref", "refs/heads/main", commit)
+    code, report = run(origin.url, commit)
+    assert code == 0
+    # A time that no calendar has is left out.
+    assert report["time"] == ""
+    assert report["subject"].startswith("Take ")
+
+
+def test_a_folder_and_a_package(origin: Origin, run: Run) -> None:
+    files = {"svc/go.mod": "module a\n", "svc/cmd/x/main.go": "// A\n/* b */ package main\n"}
+    commit = origin.commit(files)
+    code, report = run(origin.url, commit, directory="svc", package="./cmd/x", go_version="1.20")
+    assert code == 0
+    assert (report["go"], report["toolchain"]) == ("", "")
+
+
+def test_a_restarted_pod_begins_anew(
+    origin: Origin, run: Run, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tree / ".git").mkdir(parents=True)
+    (tree / "left").symlink_to("/etc")
+    commit = origin.commit(GOOD)
+    failed(run(origin.url, commit), "GitUnavailable", "not empty")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tree)
+    assert run(origin.url, commit)[0] == 0
+    assert not (tree / "left").is_symlink()
+
+
+def test_a_report_that_cannot_be_written_is_printed(
+    origin: Origin, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commit = origin.commit(GOOD)
+    assert fetch.main(origin.url, commit, into=str(tree), termination_log=str(tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] == commit
+
+
+# Finding the commit
+
+
+@pytest.mark.parametrize("revision", ["main", "", "HEAD", "refs/heads/main", "v1", "refs/tags/v1"])
+@pytest.mark.parametrize("server", ["", "v0/"])
+def test_an_older_commit(origin: Origin, run: Run, server: str, revision: str) -> None:
+    commit = origin.commit(GOOD)
+    origin.commit({"more.go": "package main\n"})
+    git(origin.work, "tag", "-a", "v1", "-m", "One")
+    assert run(f"{origin.address}/{server}a.git", commit, revision=revision)[0] == 0
+
+
+def test_an_annotated_tag_is_fetched_by_its_commit(origin: Origin, run: Run, tree: Path) -> None:
+    commit = origin.commit(GOOD)
+    git(origin.work, "tag", "-a", "v1", "-m", "One")
+    tag = git(origin.work, "rev-parse", "v1")
+    assert run(origin.url, commit, revision="v1")[0] == 0
+    shutil.rmtree(tree)
+    failed(run(origin.url, tag, revision=tag), "RevisionNotFound", "is a tag, not a commit")
+
+
+@pytest.mark.parametrize("other", [0, 60])
+def test_a_commit_deep_in_a_history(origin: Origin, run: Run, other: int) -> None:
+    """Beyond the first depth of the fallback, on a server that gives ends of branches only."""
+    commit = origin.commit(GOOD)
+    lines = [
+        f"commit refs/heads/main\ncommitter A <a@example.com> {1790000000 + n} +0000\n"
+        f"data 1\nx\n{f'from {commit}' if n == 0 else ''}\n"
+        for n in range(other + 3)
+    ]
+    git(origin.work, "fast-import", "--quiet", given="".join(lines).encode())
+    assert run(f"{origin.address}/v0/a.git", commit, revision="main")[0] == 0
+
+
+def test_a_full_commit_is_looked_for_everywhere(origin: Origin, run: Run) -> None:
+    origin.commit({"first": ""})
+    git(origin.work, "checkout", "-q", "-b", "side")
+    commit = origin.commit(GOOD)
+    origin.commit({"second": ""})
+    git(origin.work, "checkout", "-q", "main")
+    assert run(f"{origin.address}/v0/a.git", commit, revision=commit)[0] == 0
+
+
+@pytest.mark.parametrize("server", ["", "v0/"])
 @pytest.mark.parametrize(
-    "url", ["file:///etc", "ext::sh -c id", "/etc", "http://127.0.0.1:1/a.git"]
-)
-def test_other_addresses_are_not_followed(run: Run, url: str) -> None:
-    code, report = run(url, "a" * 40)
-    assert code == 1
-    assert report["reason"] == "GitUnavailable"
-
-
-@pytest.mark.parametrize(
-    ("files", "more", "reason", "word"),
+    ("revision", "word"),
     [
-        ({"sub/go.mod": "module a\n", "main.go": "package main\n"}, {}, "NoGoMod", "sub"),
+        ("main", "history of main"),
+        ("", "history of the default branch"),
+        ("none", "no branch or tag none"),
+        ("f" * 40, "does not have the commit"),
+    ],
+)
+def test_a_commit_that_is_gone(
+    origin: Origin, run: Run, server: str, revision: str, word: str
+) -> None:
+    origin.commit(GOOD)
+    outcome = run(f"{origin.address}/{server}a.git", "f" * 40, revision=revision)
+    failed(outcome, "RevisionNotFound", word, "spec.source.git.revision")
+
+
+def test_another_head_than_asked_for(
+    origin: Origin, run: Run, path_git: Callable[[str, str], None]
+) -> None:
+    commit = origin.commit(GOOD)
+    path_git("rev-parse", "echo 0123; exit")
+    failed(run(origin.url, commit), "RevisionNotFound", "0123")
+
+
+# The server says no
+
+
+@pytest.mark.parametrize(
+    ("path", "reason", "word"),
+    [
+        ("/none.git", "GitAuthenticationFailed", "no such repository"),
+        ("/401/a.git", "GitAuthenticationFailed", "credentials"),
+        ("/403/a.git", "GitAuthenticationFailed", "credentials"),
+        ("/404/a.git", "GitAuthenticationFailed", "spec.source.git.url"),
+        ("/301/a.git", "UnsafeSource", "spec.source.git.url"),
+        ("/302/a.git", "UnsafeSource", "redirects"),
+        ("/307/a.git", "UnsafeSource", "redirects"),
+        ("/500/a.git", "GitUnavailable", "HTTP status 500"),
+        ("/503/a.git", "GitUnavailable", "HTTP status 503"),
+        ("/html/a.git", "GitUnavailable", "does not answer as a git server"),
+    ],
+)
+def test_the_server_says_no(
+    origin: Origin, run: Run, path: str, reason: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failed(run(origin.address + path, origin.commit(GOOD)), reason, word, "127.0.0.1")
+    assert "secret" not in message
+    assert not [headers for _, headers in origin.seen if "authorization" in headers]
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_redirect_is_not_followed(origin: Origin, run: Run) -> None:
+    failed(run(f"{origin.address}/302/a.git", origin.commit(GOOD)), "UnsafeSource")
+    assert not [path for path, _ in origin.seen if path.startswith("/new/")]
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("http://127.0.0.1:1/a.git", "does not accept a connection"),
+        ("http://nowhere.invalid/a.git", "nowhere.invalid"),
+    ],
+)
+def test_nobody_answers(run: Run, url: str, word: str) -> None:
+    failed(run(url, "a" * 40), "GitUnavailable", word)
+
+
+def test_a_server_that_never_answers(origin: Origin, tree: Path) -> None:
+    source = fetch.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
+    with pytest.raises(fetch.Refused, match="within 0 s") as refused:
+        fetch.fetch(source, fetch.Git(tree, deadline_seconds=0.3), print)
+    assert refused.value.reason == "GitUnavailable"
+
+
+def test_a_flood_is_ended_and_not_kept(tree: Path, path_git: Callable[[str, str], None]) -> None:
+    tree.mkdir()
+    path_git("fetch", "yes flood >&2")
+    with pytest.raises(fetch.GitFailed) as raised:
+        fetch.Git(tree, deadline_seconds=0.3).run("fetch")
+    assert raised.value.late
+    assert len(raised.value.output) <= 16 * 4096
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc",
+        "ext::sh -c id",
+        "/etc",
+        "--upload-pack=id",
+        "ssh://git@example.com/a.git",
+        "git@example.com:a.git",
+        "https://user:canary@example.com/a.git",
+        "https://example.com/a.git\n",
+    ],
+)
+def test_other_addresses_are_refused(
+    run: Run, url: str, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failed(run(url, "a" * 40), "UnsafeSource", "spec.source.git.url")
+    assert "canary" not in message + capsys.readouterr().out
+    assert not tree.exists()
+
+
+@pytest.mark.parametrize("url", ["file:///", "ext::touch%%20/tmp/x", "git://127.0.0.1:1/a"])
+def test_git_itself_refuses_other_transports(tree: Path, url: str) -> None:
+    """Should an address ever pass the first check, and whatever a server points to."""
+    tree.mkdir()
+    git = fetch.Git(tree)
+    git.run("init", "--quiet", "--template=")
+    with pytest.raises(fetch.GitFailed) as raised:
+        fetch._ask(git, url, "HEAD")
+    assert raised.value.says("transport '.*' not allowed")
+    source = fetch.Source(url, "", "", "", "", "")
+    assert fetch._explained(raised.value, source, git, print).reason == "UnsafeSource"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "field"),
+    [
+        ({"commit": "main"}, "RevisionNotFound", "spec.source.git.revision"),
+        ({"commit": "abc1234"}, "RevisionNotFound", "spec.source.git.revision"),
+        ({"revision": "--upload-pack=id"}, "RevisionNotFound", "spec.source.git.revision"),
+        ({"revision": "a b"}, "RevisionNotFound", "spec.source.git.revision"),
+        ({"revision": "a:refs/heads/b"}, "RevisionNotFound", "spec.source.git.revision"),
+        ({"directory": "/etc"}, "NoGoMod", "spec.source.git.directory"),
+        ({"directory": "a/../.."}, "NoGoMod", "spec.source.git.directory"),
+        ({"directory": ".."}, "NoGoMod", "spec.source.git.directory"),
+        ({"package": "cmd/x"}, "NoMainPackage", "spec.build.package"),
+        ({"package": "./../x"}, "NoMainPackage", "spec.build.package"),
+        ({"package": "./a b"}, "NoMainPackage", "spec.build.package"),
+    ],
+)
+def test_arguments_are_checked(
+    run: Run, arguments: dict[str, str], reason: str, field: str
+) -> None:
+    given = {"url": "http://127.0.0.1:1/a.git", "commit": "a" * 40} | arguments
+    failed(run(**given), reason, field)
+
+
+# Git reads nothing but our configuration
+
+
+def test_the_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = fetch.environment(
+        {
+            "PATH": "/bin",
+            "https_proxy": "http://proxy",
+            "GIT_SSH_COMMAND": "id",
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_EXTERNAL_DIFF": "id",
+            "GIT_ALLOW_PROTOCOL": "ext",
+            "HOME": "/root",
+            "TOKEN": "canary",
+        }
+    )
+    assert seen["PATH"] == "/bin"
+    assert seen["https_proxy"] == "http://proxy"
+    assert seen["GIT_ALLOW_PROTOCOL"] == "https:http"
+    assert seen["HOME"] == "/nonexistent"
+    assert not {"GIT_SSH_COMMAND", "GIT_CONFIG_COUNT", "GIT_EXTERNAL_DIFF", "TOKEN"} & set(seen)
+
+
+def test_the_users_configuration_and_netrc_are_not_read(
+    origin: Origin, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = origin.commit(GOOD)
+    hook = tmp_path / "hooks" / "post-checkout"
+    hook.parent.mkdir()
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    (tmp_path / ".gitconfig").write_text(f"[core]\nhooksPath = {hook.parent}\n")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login a password canary\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / ".gitconfig"))
+    assert run(origin.url, commit)[0] == 0
+    failed(run(f"{origin.address}/401/a.git", commit, into=str(tmp_path / "b")), "GitAuthenticationFailed")  # fmt: skip
+    assert not (tmp_path / "ran").exists()
+    assert not [headers for _, headers in origin.seen if "authorization" in headers]
+
+
+def test_filters_of_the_repository_do_nothing(origin: Origin, run: Run, tree: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    commit = origin.commit(
+        GOOD | {".gitattributes": "*.bin filter=lfs diff=lfs\n", "a.bin": pointer}
+    )
+    assert run(origin.url, commit)[0] == 0
+    assert (tree / "a.bin").read_text() == pointer
+
+
+def test_submodules_are_not_fetched(origin: Origin, run: Run, tree: Path) -> None:
+    origin.commit(
+        {".gitmodules": f'[submodule "sub"]\n\tpath = sub\n\turl = {origin.address}/sub.git\n'}
+        | GOOD
+    )
+    git(origin.work, "update-index", "--add", "--cacheinfo", f"160000,{'a' * 40},sub")
+    commit = origin.commit_index()
+    assert run(origin.url, commit)[0] == 0
+    assert list((tree / "sub").iterdir()) == []
+    assert not [path for path, _ in origin.seen if "sub.git" in path]
+    again = str(tree.parent / "again")
+    message = failed(run(origin.url, commit, package="./sub", into=again), "NoMainPackage")
+    assert "no Go files" in message
+    shutil.rmtree(again)
+    failed(run(origin.url, commit, package="./sub/cmd", into=again), "NoMainPackage", "Submodules")
+
+
+# What a hostile repository may hold
+
+
+@pytest.mark.parametrize(
+    ("links", "named", "target"),
+    [
+        ({"evil": "/kaniko/.docker"}, "evil", "/kaniko/.docker"),
+        ({"evil": "../outside"}, "evil", "../outside"),
+        ({"a/evil": "../../outside"}, "a/evil", "../../outside"),
+        ({"hop": "evil", "evil": "/etc"}, "", "/etc"),
+        ({"dir": "..", "evil": "dir/x"}, "", ".."),
+        ({"a/up": "..", "b": "a/up/../x"}, "b", "a/up/../x"),
+        ({"evil": "missing/../../etc"}, "evil", "missing/../../etc"),
+        ({"x\x1b[31m\n": "/e\x07tc"}, "x", "/etc"),
+    ],
+)
+def test_links_out_are_refused(
+    origin: Origin, run: Run, links: dict[str, str], named: str, target: str
+) -> None:
+    commit = origin.commit(GOOD, links)
+    failed(run(origin.url, commit), "UnsafeSource", f"link {named}", f"to {target}:")
+
+
+def test_links_inside_are_fine(origin: Origin, run: Run, tree: Path) -> None:
+    links = {
+        "link": "real",
+        "deep": "link/file",
+        "here": ".",
+        "a/b/c": "../../real/./file",
+        "dangling": "none/such",
+        "circle": "circle",
+        "ping": "pong",
+        "pong": "ping",
+    }
+    commit = origin.commit(GOOD | {"real/file": "x"}, links)
+    assert run(origin.url, commit)[0] == 0
+    assert (tree / "deep").read_text() == "x"
+
+
+def test_a_link_with_very_many_hops_ends(tmp_path: Path) -> None:
+    (tmp_path / "l0").symlink_to(".")
+    for number in range(1, 40):
+        (tmp_path / f"l{number}").symlink_to(f"l{number - 1}/l{number - 1}")
+    fetch.check_links(tmp_path)
+
+
+def test_a_damaged_object_is_refused(origin: Origin, run: Run) -> None:
+    blob = origin.object("blob", b"[core]\n")
+    config = origin.object("tree", b"100644 config\0" + bytes.fromhex(blob))
+    tree = origin.object("tree", b"40000 .git\0" + bytes.fromhex(config))
+    who = b"A <a@example.com> 1790000000 +0000"
+    commit = origin.object(
+        "commit", b"tree %s\nauthor %s\ncommitter %s\n\nx\n" % (tree.encode(), who, who)
+    )
+    git(origin.work, "update-ref", "refs/heads/main", commit)
+    failed(run(origin.url, commit), "UnsafeSource", "git fsck")
+
+
+def test_a_file_name_that_no_disk_takes(origin: Origin, run: Run) -> None:
+    blob = origin.object("blob", b"x")
+    git(origin.work, "update-index", "--add", "--cacheinfo", f"100644,{blob},{'n' * 300}")
+    failed(run(origin.url, origin.commit_index()), "UnsafeSource", "file name")
+
+
+# The machine fails
+
+
+@pytest.mark.parametrize(
+    ("command", "script", "reason"),
+    [
+        ("fetch", "echo 'fatal: write error: No space left on device' >&2; exit 128", "DiskFull"),
+        ("checkout", "echo 'error: x: Disk quota exceeded' >&2; exit 1", "DiskFull"),
+        ("fetch", "echo 'error: index-pack died of signal 9' >&2; exit 128", "OutOfMemory"),
+        ("checkout", "kill -9 $$", "OutOfMemory"),
+        ("init", "kill -9 $$", "OutOfMemory"),
+        ("log", "exit 3", "GitUnavailable"),
+        # A server's own words do not decide what the failure is called.
+        ("fetch", "echo 'remote: No space left on device' >&2; exit 128", "GitUnavailable"),
+    ],
+)
+def test_the_machine_fails(
+    origin: Origin,
+    run: Run,
+    path_git: Callable[[str, str], None],
+    command: str,
+    script: str,
+    reason: str,
+) -> None:
+    commit = origin.commit(GOOD)
+    path_git(command, script)
+    failed(run(origin.url, commit), reason)
+
+
+_SMALL_DISK = """
+import sys
+from goservice import fetch
+sys.exit(fetch.main(sys.argv[1], sys.argv[2], into=sys.argv[3], termination_log=sys.argv[4]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
+def test_a_disk_that_is_really_full(origin: Origin, tmp_path: Path, tree: Path) -> None:
+    (origin.work / "noise").write_bytes(os.urandom(3_000_000))
+    commit = origin.commit(GOOD)
+    tree.mkdir()
+    log = tmp_path / "log"
+    mounted = f'mount -t tmpfs -o size=2m none {tree} 2>/dev/null || exit 77; exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mounted, "sh", sys.executable, "-c", _SMALL_DISK,
+         origin.url, commit, str(tree), str(log)],
+        check=False,
+    )  # fmt: skip
+    if done.returncode == 77:
+        pytest.skip("this machine allows no mount")
+    assert done.returncode == 1
+    assert json.loads(log.read_text())["reason"] == "DiskFull"
+
+
+def test_an_unwritable_place_is_told(run: Run, tree: Path) -> None:
+    tree.write_text("a file")
+    failed(run("http://127.0.0.1:1/a.git", "a" * 40), "GitUnavailable", "File exists")
+
+
+def test_a_full_disk_outside_git() -> None:
+    assert fetch._unwritable(OSError(28, "No space left on device")).reason == "DiskFull"
+
+
+# What rendering assumes of the source
+
+
+MAIN = "package main\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "reason", "words"),
+    [
         (
-            {**GOOD, "main.go": "package a\n", "cmd/x/main.go": "package main\n"},
+            {"sub/go.mod": "module a\n", "vendor/x/go.mod": "module x\n", "main.go": MAIN},
             {},
-            "NoMainPackage",
-            "./cmd/x",
+            "NoGoMod",
+            ["spec.source.git.directory", "root; set it to a folder that has one: sub"],
         ),
         (
-            {**GOOD, "main.go": "//go:build ignore\n\npackage main\n"},
+            {f"m{n}/go.mod": "module a\n" for n in range(8)},
+            {"directory": "cmd"},
+            "NoGoMod",
+            ["has no folder cmd", "m0, m1, m2, m3, m4"],
+        ),
+        ({"main.go": MAIN}, {}, "NoGoMod", ["go mod init"]),
+        (
+            GOOD | {"main.go": "package a\n", "cmd/x/main.go": MAIN, "y/y.go": "package y\n"},
             {},
             "NoMainPackage",
-            "spec.build.package",
+            ["spec.build.package: . is package a", "Main packages here: ./cmd/x"],
         ),
         (
-            {**GOOD, "main.go": "package a\n", "main_test.go": "package main\n"},
+            GOOD | {f"cmd/{n}/main.go": MAIN for n in range(8)},
+            {"package": "./none"},
+            "NoMainPackage",
+            ["./none is no folder", "here: ., ./cmd/0, ./cmd/1, ./cmd/2, ./cmd/3"],
+        ),
+        (
+            GOOD | {"main.go": "//go:build ignore\n\npackage main\n"},
             {},
             "NoMainPackage",
-            "spec.build.package",
+            ["no Go files but tests", "spec.source.git.directory"],
         ),
-        (GOOD, {"package": "./cmd/none"}, "NoMainPackage", "."),
-        (GOOD, {"go_version": "1.25"}, "GoVersionTooOld", "1.25"),
+        (
+            GOOD | {"main.go": "// A\n\n// +build ignore\n\npackage main\n"},
+            {},
+            "NoMainPackage",
+            ["no Go files"],
+        ),
+        (
+            GOOD | {"main.go": "package a\n", "main_test.go": MAIN, "_x.go": MAIN},
+            {},
+            "NoMainPackage",
+            ["package a"],
+        ),
+        (
+            GOOD | {"main.go": "/* package main */\n// package main\npackage lib\n"},
+            {},
+            "NoMainPackage",
+            ["package lib"],
+        ),
+        (
+            {"go.mod": "module a\n", "b/go.mod": "module b\n", "b/c/main.go": MAIN},
+            {"package": "./b/c"},
+            "NoMainPackage",
+            ["another module: set spec.source.git.directory to b."],
+        ),
+        (
+            GOOD,
+            {"go_version": "1.25"},
+            "GoVersionTooOld",
+            ["1.25", "go 1.26.1", "GOTOOLCHAIN=local", "spec.build.builderImage"],
+        ),
     ],
 )
 def test_what_rendering_assumes(
-    origin: tuple[str, Path],
+    origin: Origin,
     run: Run,
     files: dict[str, str],
     more: dict[str, str],
     reason: str,
-    word: str,
+    words: list[str],
 ) -> None:
-    address, work = origin
-    code, report = run(f"{address}/a.git", publish(work, files), **more)
-    assert code == 1
-    assert report["reason"] == reason
-    assert word in report["message"]
+    message = failed(run(origin.url, origin.commit(files), **more), reason, *words)
+    assert ", ./cmd/4" not in message
+    assert ", m5" not in message
+
+
+def test_a_message_keeps_its_bound(origin: Origin, run: Run) -> None:
+    long = "/".join(["n" * 80] * 2)
+    files = {f"{n}{long}/main.go": MAIN for n in range(5)}
+    commit = origin.commit({"go.mod": "module a\n"} | files)
+    message = failed(run(origin.url, commit), "NoMainPackage", "Main packages here")
+    assert len(message.encode()) <= 490
+
+
+def test_a_workspace_joins_modules(origin: Origin, run: Run) -> None:
+    files = {"go.work": "go 1.26\n", "go.mod": "module a\n", "b/go.mod": "module b\n"}
+    commit = origin.commit(files | {"b/c/main.go": MAIN})
+    assert run(origin.url, commit, package="./b/c")[0] == 0
 
 
 @pytest.mark.parametrize(
-    "links",
+    ("text", "lines"),
     [
-        {"evil": "/kaniko/.docker"},
-        {"evil": "../outside"},
-        {"a/evil": "../../outside"},
-        {"hop": "evil", "evil": "/etc"},
-        {"dir": "..", "evil": "dir/x"},
+        ("module a\ngo 1.26\n", ("1.26", "")),
+        ("go 1.26.3 // why\ntoolchain go1.27rc1//x\n", ("1.26.3", "go1.27rc1")),
+        ('go "1.26"\ntoolchain `default`\n', ("1.26", "default")),
+        ("  go\t1.26\r\n", ("1.26", "")),
+        ("// go 1.1\ngo 1.27rc2\n", ("1.27rc2", "")),
+        ("require (\n\tgo 1.1\n\tx v1 // (\n)\ngo 1.26\n", ("1.26", "")),
+        ("module (\n a\n)\ngo 1.26\ngo 1.27\n", ("1.26", "")),
+        ("go 1.x\ntoolchain /bin/sh\n", ("", "")),
+        ("go\ngo 1 2\ngolang 1.26\n", ("", "")),
+        ("go 99999.1\n", ("", "")),
+        ("", ("", "")),
     ],
 )
-def test_links_out_are_refused(origin: tuple[str, Path], run: Run, links: dict[str, str]) -> None:
-    address, work = origin
-    for name, target in links.items():
-        (work / name).parent.mkdir(exist_ok=True)
-        (work / name).symlink_to(target)
-    code, report = run(f"{address}/a.git", publish(work, GOOD))
-    assert code == 1
-    assert report["reason"] == "UnsafeSource"
-    assert "outside" in report["message"]
+def test_the_lines_of_go_mod(text: str, lines: tuple[str, str]) -> None:
+    assert fetch.module_lines(text) == lines
 
 
-def test_links_inside_are_fine(origin: tuple[str, Path], run: Run) -> None:
-    address, work = origin
-    (work / "real").mkdir()
-    (work / "real" / "file").write_text("x")
-    (work / "link").symlink_to("real")
-    (work / "deep").symlink_to("link/file")
-    (work / "here").symlink_to(".")
-    assert run(f"{address}/a.git", publish(work, GOOD))[0] == 0
+@pytest.mark.parametrize(
+    ("line", "builder", "answer"),
+    [
+        ("1.26", "1.26", False),
+        ("1.26.9", "1.26", False),
+        ("1.26.9", "1.26.8", True),
+        ("1.26.9", "1.26.9", False),
+        ("1.26", "1.26rc1", False),
+        ("1.26.0", "1.26rc1", True),
+        ("1.26rc2", "1.26rc1", True),
+        ("1.26rc1", "1.26beta1", True),
+        ("1.26rc1", "1.26.0", False),
+        ("1.27", "1.26", True),
+        ("1.9", "1.26", False),
+        ("2.0", "1.26", True),
+        ("", "1.26", False),
+        ("1.26", "latest", False),
+    ],
+)
+def test_newer(line: str, builder: str, answer: bool) -> None:
+    assert fetch.newer(line, builder) is answer
 
 
-def test_a_builder_without_patch_takes_any_patch(tmp_path: Path) -> None:
-    (tmp_path / "go.mod").write_text("module a\ngo 1.27.3\n")
-    (tmp_path / "main.go").write_text("/* package x */\npackage main\n")
-    assert fetch.verified(tmp_path, ".", ".", "1.27").go == "1.27.3"
-    with pytest.raises(fetch.Refused, match=r"1\.27\.2"):
-        fetch.verified(tmp_path, ".", ".", "1.27.2")
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("package main", "main"),
+        ("\ufeffpackage main\n", "main"),
+        ("/* a\n */ package main // x\n", "main"),
+        ("//go:build linux\n\npackage main\n", "main"),
+        ("//go:build ignored\n\npackage main\n", "main"),
+        ("package main\n\n//go:build ignore\n", "main"),
+        ("package mainly\n", "mainly"),
+        ("func main() {}\n", None),
+        ("/* never closed package main\n", None),
+        ("// " + "x" * 100_000, None),
+        ("/" * 60_000, None),
+        ("", None),
+    ],
+)
+def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
+    (tmp_path / "a.go").write_text(text)
+    (tmp_path / "folder.go").mkdir()
+    assert fetch.package_name(tmp_path) == name
 
 
-def test_an_unwritable_place_is_told(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "tree").write_text("a file")
-    code, report = run("http://127.0.0.1:1/a.git", "a" * 40)
-    assert code == 1
-    assert report["reason"] == "GitUnavailable"
+@pytest.mark.parametrize(
+    ("text", "most", "plain"),
+    [
+        ("https://user:canary@host/x", 100, "https://host/x"),
+        ("a\nb\tc\x00\x9b", 100, "a b c"),
+        ("üüüü", 7, "üü…"),
+        ("\udcff", 10, "?"),
+    ],
+)
+def test_shown(text: str, most: int, plain: str) -> None:
+    assert fetch.shown(text, most) == plain
