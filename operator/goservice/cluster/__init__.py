@@ -1,4 +1,4 @@
-"""The only module that talks to Kubernetes.
+"""The only package that talks to Kubernetes.
 
 Dicts go in and come out. A refusal is one of the errors of the tree, mapped from the server's
 answer in one place; nothing is retried here, since the queue retries. The command line goes
@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
-from urllib.parse import quote
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
 
 import aiohttp
 from kubernetes.aio import config as kubernetes_config
@@ -24,181 +20,32 @@ from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
 from goservice import errors, names
+from goservice.cluster.answers import decoded, plain, refusal
+from goservice.cluster.bucket import TokenBucket
+from goservice.cluster.kinds import ACCESS, KINDS, Kind, path
+from goservice.cluster.protocol import HANDOVER_MANAGER, MANAGER, Cluster, Manifest, Manifests
 from goservice.metrics import Metrics
 
-Manifest = dict[str, Any]
-Manifests = list[Manifest]
+__all__ = [
+    "ACCESS",
+    "HANDOVER_MANAGER",
+    "KINDS",
+    "MANAGER",
+    "Cluster",
+    "Kind",
+    "KubernetesCluster",
+    "Manifest",
+    "Manifests",
+    "TokenBucket",
+    "connect",
+]
 
-MANAGER = names.OPERATOR
-HANDOVER_MANAGER = names.HANDOVER
 PAGE_SIZE = 500
 _LIST_RESTARTS = 3
-_LONGEST_MESSAGE = 2000
-
-_NOT_IN_SCHEMA = "failed to create typed patch object"
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a kind is addressed. All kinds here live in namespaces."""
-
-    api_version: str
-    kind: str
-    plural: str
-
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core group."""
-        return self.api_version.rpartition("/")[0]
-
-    @property
-    def resource(self) -> str:
-        """The name that RBAC and kubectl use: deployments.apps."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
-
-
-KINDS: dict[str, Kind] = {
-    kind.kind: kind
-    for kind in (
-        Kind("goservice.dev/v1alpha1", "GoService", "goservices"),
-        Kind("v1", "ConfigMap", "configmaps"),
-        Kind("batch/v1", "Job", "jobs"),
-        Kind("v1", "Pod", "pods"),
-        Kind("v1", "ServiceAccount", "serviceaccounts"),
-        Kind("apps/v1", "Deployment", "deployments"),
-        Kind("v1", "Service", "services"),
-        Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-        Kind("v1", "Event", "events"),
-    )
-}
-
-_WATCHED = frozenset({"list", "watch"})
-# One `get` tells whose an object is that the watches do not show.
-_MADE_ONCE = _WATCHED | {"get", "create", "delete"}
-# An apply that creates is checked for `create` too, one that changes only for `patch`.
-_KEPT = _WATCHED | {"get", "create", "patch"}
-_OPTIONAL = _KEPT | {"delete"}
-
-ACCESS: dict[str, frozenset[str]] = {
-    "goservices.goservice.dev": _WATCHED | {"get"},
-    "goservices.goservice.dev/status": frozenset({"patch"}),
-    # Never called: an owner reference with blockOwnerDeletion is only accepted from whoever may.
-    "goservices.goservice.dev/finalizers": frozenset({"update"}),
-    "configmaps": _MADE_ONCE,
-    "jobs.batch": _MADE_ONCE,
-    "pods": _WATCHED,
-    "serviceaccounts": _KEPT,
-    "deployments.apps": _KEPT,
-    "services": _OPTIONAL,
-    "horizontalpodautoscalers.autoscaling": _OPTIONAL,
-    "poddisruptionbudgets.policy": _OPTIONAL,
-    "events": frozenset({"create", "list"}),
-}
-"""What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
-
-
-class Cluster(Protocol):
-    """An API server, real or in memory. Every call may raise `errors.ClusterError`."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
-        """One object."""
-        ...
-
-    async def list(
-        self,
-        kind: str,
-        namespace: str | None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-    ) -> Manifests:
-        """All objects of a kind, in one namespace or everywhere, without managedFields."""
-        ...
-
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
-        """Server-side apply; creates what is not there."""
-        ...
-
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        """Server-side apply of the status.
-
-        With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
-        made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
-        """
-        ...
-
-    async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object; AlreadyExists if its name is taken."""
-        ...
-
-    async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
-        """JSON merge patch."""
-        ...
-
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
-        """Delete an object; with a uid only that one, else Conflict."""
-        ...
-
-    def logs(
-        self,
-        namespace: str,
-        pod: str,
-        container: str,
-        *,
-        follow: bool = False,
-        tail_lines: int | None = None,
-    ) -> AsyncIterator[str]:
-        """A container's log, line by line. The operator itself never asks for it."""
-        ...
-
-    async def can_i(
-        self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
-    ) -> bool:
-        """Whether the caller may do this; `kind` is a kind, or a resource as `ACCESS` has it."""
-        ...
-
-
-class TokenBucket:
-    """At most `burst` at once and `qps` in the long run; served in the order of asking."""
-
-    def __init__(
-        self,
-        qps: float,
-        burst: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._qps = qps
-        self._burst = float(burst)
-        self._clock = clock
-        self._sleep = sleep
-        self._tokens = self._burst
-        self._at = clock()
-
-    async def take(self) -> None:
-        """Wait for a token. Tokens are promised in order, so nobody is overtaken."""
-        now = self._clock()
-        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._qps)
-        self._at = now
-        self._tokens -= 1
-        if self._tokens < 0:
-            await self._sleep(-self._tokens / self._qps)
 
 
 class KubernetesCluster:
@@ -221,7 +68,7 @@ class KubernetesCluster:
         self._metrics = metrics
 
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
-        return _plain(await self._request("get", kind, namespace, name))
+        return plain(await self._request("get", kind, namespace, name))
 
     async def list(
         self,
@@ -254,7 +101,7 @@ class KubernetesCluster:
                 # A list names the kind once, for all of its items.
                 item.setdefault("apiVersion", KINDS[kind].api_version)
                 item.setdefault("kind", kind)
-                found.append(_plain(item))
+                found.append(plain(item))
             position = (page.get("metadata") or {}).get("continue", "")
             if not position:
                 return found
@@ -287,18 +134,18 @@ class KubernetesCluster:
         answer = await self._request(
             "apply", kind, namespace, name, subresource, query=query, body=manifest
         )
-        return _plain(answer)
+        return plain(answer)
 
     async def create(self, manifest: Manifest) -> Manifest:
         kind, namespace, name = _address(manifest)
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         answer = await self._request("create", kind, namespace, name, query=query, body=manifest)
-        return _plain(answer)
+        return plain(answer)
 
     async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
         query = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
         answer = await self._request("patch", kind, namespace, name, query=query, body=body)
-        return _plain(answer)
+        return plain(answer)
 
     async def delete(
         self,
@@ -333,16 +180,16 @@ class KubernetesCluster:
         if tail_lines is not None:
             query["tailLines"] = str(tail_lines)
         what = f"reading the log of container {container} of Pod {namespace}/{pod}"
-        path = _path(KINDS["Pod"], namespace, pod, "log")
+        where = path(KINDS["Pod"], namespace, pod, "log")
         # A log may be followed for an hour: only connecting and silence of a finished one end it.
         limit = aiohttp.ClientTimeout(
             total=None, sock_connect=self._timeout, sock_read=None if follow else self._timeout
         )
         with _transport_errors(what):
-            response = (await self._send("GET", path, query, None, _JSON, limit)).response
+            response = (await self._send("GET", where, query, None, _JSON, limit)).response
             try:
                 if response.status != 200:
-                    raise _error(what, response.status, response.headers, await response.read())
+                    raise refusal(what, response.status, response.headers, await response.read())
                 async for line in response.content:
                     yield line.decode(errors="replace").rstrip("\r\n")
             finally:
@@ -385,17 +232,17 @@ class KubernetesCluster:
         body: Manifest | None = None,
     ) -> Manifest:
         object_name = "" if verb in ("create", "list") else name
-        path = _path(KINDS[kind], namespace, object_name, subresource)
+        where = path(KINDS[kind], namespace, object_name, subresource)
         place = "/".join(part for part in (namespace, name) if part) or "all namespaces"
         what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {place}"
-        return await self._exchange(verb, kind, what, path, query or {}, body)
+        return await self._exchange(verb, kind, what, where, query or {}, body)
 
     async def _exchange(
         self,
         verb: str,
         kind: str,
         what: str,
-        path: str,
+        where: str,
         query: Mapping[str, str],
         body: Manifest | None,
     ) -> Manifest:
@@ -407,13 +254,13 @@ class KubernetesCluster:
             async with self._places:
                 with _transport_errors(what):
                     answer = await self._send(
-                        method, path, query, body, content_type, self._timeout
+                        method, where, query, body, content_type, self._timeout
                     )
                     data = await answer.read()
                     code = str(answer.status)
             if not 200 <= answer.status < 300:
-                raise _error(what, answer.status, answer.headers, data)
-            return _decoded(what, data)
+                raise refusal(what, answer.status, answer.headers, data)
+            return decoded(what, data)
         finally:
             if self._metrics is not None:
                 self._metrics.api_requests_total.labels(verb=verb, kind=kind, code=code).inc()
@@ -421,7 +268,7 @@ class KubernetesCluster:
     async def _send(
         self,
         method: str,
-        path: str,
+        where: str,
         query: Mapping[str, str],
         body: Manifest | None,
         content_type: str,
@@ -429,7 +276,7 @@ class KubernetesCluster:
     ) -> Any:
         method, url, headers, serialized, _ = await self._client.param_serialize(
             method,
-            path,
+            where,
             query_params=[*query.items()],
             header_params={"Accept": _JSON, "Content-Type": content_type},
             body=body,
@@ -502,32 +349,8 @@ def _address(manifest: Manifest) -> tuple[str, str, str]:
     return manifest["kind"], metadata["namespace"], metadata["name"]
 
 
-def _path(kind: Kind, namespace: str | None, name: str, subresource: str = "") -> str:
-    parts = ["apis" if kind.group else "api", *kind.api_version.split("/")]
-    if namespace is not None:
-        parts += ["namespaces", namespace]
-    parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/" + "/".join(quote(part, safe="") for part in parts)
-
-
-def _plain(manifest: Manifest) -> Manifest:
-    """The object without managedFields: half of its bytes, and nobody here reads them."""
-    manifest.get("metadata", {}).pop("managedFields", None)
-    return manifest
-
-
-def _decoded(what: str, data: bytes) -> Manifest:
-    try:
-        answer = json.loads(data)
-    except ValueError as error:
-        raise errors.Unavailable(f"{what}: the API server's answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise errors.Unavailable(f"{what}: the API server's answer is not an object")
-    return answer
-
-
 @contextlib.contextmanager
-def _transport_errors(what: str) -> Any:
+def _transport_errors(what: str) -> Iterator[None]:
     """Turn whatever keeps an answer from arriving into Unavailable."""
     try:
         yield
@@ -535,41 +358,3 @@ def _transport_errors(what: str) -> Any:
         raise errors.Unavailable(f"{what}: the API server did not answer in time") from error
     except (aiohttp.ClientError, ApiException, ConfigException, OSError, ValueError) as error:
         raise errors.Unavailable(f"{what}: no answer from the API server: {error}") from error
-
-
-def _error(what: str, code: int, headers: Mapping[str, str], data: bytes) -> errors.ClusterError:
-    """The error that stands for an answer of the API server."""
-    try:
-        status = json.loads(data)
-    except ValueError:
-        status = {}
-    if not isinstance(status, dict):
-        status = {}
-    said = str(status.get("message") or "").strip() or f"HTTP {code}"
-    wait = headers.get("Retry-After", "")
-    return _class_of(code, str(status.get("reason", "")), said)(
-        f"{what}: {said}"[:_LONGEST_MESSAGE],
-        status=code,
-        retry_after=float(wait) if wait.isdecimal() else None,
-    )
-
-
-def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
-    match code:
-        case 500 if _NOT_IN_SCHEMA in said:
-            # What an apply says of a field that it does not know; asking again cannot help.
-            return errors.Invalid
-        case 404:
-            return errors.NotFound
-        case 409:
-            return errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
-        case 401 | 403:
-            return errors.Forbidden
-        case 410:
-            return errors.Gone
-        case 429:
-            return errors.TooManyRequests
-        case _ if 400 <= code < 500 and code != 408:
-            return errors.Invalid
-        case _:
-            return errors.Unavailable

@@ -1,0 +1,69 @@
+"""What the API server's answers mean: an object, or one of the errors of the tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from goservice import errors
+
+Manifest = dict[str, Any]
+
+_LONGEST_MESSAGE = 2000
+_NOT_IN_SCHEMA = "failed to create typed patch object"
+
+
+def plain(manifest: Manifest) -> Manifest:
+    """The object without managedFields: half of its bytes, and nobody here reads them."""
+    manifest.get("metadata", {}).pop("managedFields", None)
+    return manifest
+
+
+def decoded(what: str, data: bytes) -> Manifest:
+    """The object in an answer; `what` was asked for, in words."""
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise errors.Unavailable(f"{what}: the API server's answer is not JSON") from error
+    if not isinstance(answer, dict):
+        raise errors.Unavailable(f"{what}: the API server's answer is not an object")
+    return answer
+
+
+def refusal(what: str, code: int, headers: Mapping[str, str], data: bytes) -> errors.ClusterError:
+    """The error that stands for an answer of the API server."""
+    try:
+        status = json.loads(data)
+    except ValueError:
+        status = {}
+    if not isinstance(status, dict):
+        status = {}
+    said = str(status.get("message") or "").strip() or f"HTTP {code}"
+    wait = headers.get("Retry-After", "")
+    return _class_of(code, str(status.get("reason", "")), said)(
+        f"{what}: {said}"[:_LONGEST_MESSAGE],
+        status=code,
+        retry_after=float(wait) if wait.isdecimal() else None,
+    )
+
+
+def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
+    match code:
+        case 500 if _NOT_IN_SCHEMA in said:
+            # What an apply says of a field that it does not know; asking again cannot help.
+            return errors.Invalid
+        case 404:
+            return errors.NotFound
+        case 409:
+            return errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
+        case 401 | 403:
+            return errors.Forbidden
+        case 410:
+            return errors.Gone
+        case 429:
+            return errors.TooManyRequests
+        case _ if 400 <= code < 500 and code != 408:
+            return errors.Invalid
+        case _:
+            return errors.Unavailable

@@ -1,0 +1,85 @@
+"""What an API server can be asked, whether it is real or in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+from goservice import names
+
+Manifest = dict[str, Any]
+Manifests = list[Manifest]
+
+MANAGER = names.OPERATOR
+HANDOVER_MANAGER = names.HANDOVER
+
+
+class Cluster(Protocol):
+    """An API server, real or in memory. Every call may raise `errors.ClusterError`."""
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """One object."""
+        ...
+
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
+        """All objects of a kind, in one namespace or everywhere, without managedFields."""
+        ...
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
+    ) -> Manifest:
+        """Server-side apply; creates what is not there."""
+        ...
+
+    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        """Server-side apply of the status.
+
+        With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
+        made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
+        """
+        ...
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object; AlreadyExists if its name is taken."""
+        ...
+
+    async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
+        """JSON merge patch."""
+        ...
+
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+        propagation: str = "Background",
+    ) -> None:
+        """Delete an object; with a uid only that one, else Conflict."""
+        ...
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+    ) -> AsyncIterator[str]:
+        """A container's log, line by line. The operator itself never asks for it."""
+        ...
+
+    async def can_i(
+        self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
+    ) -> bool:
+        """Whether the caller may do this; `kind` is a kind, or a resource as `ACCESS` has it."""
+        ...
