@@ -1,0 +1,74 @@
+"""The CRD takes every status that the plan writes: a refused status would be said to nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import factories as f
+from goservice import conditions, plan
+from goservice.conditions import Reason
+from goservice.observed import Fleet, Observed, Resolution
+from goservice.spec.status import Status
+
+SERVICE = f.service(annotations={"goservice.dev/rebuild-requested-at": "x" * 200})
+LONG = "line of the compiler's output\n" * 400
+
+
+def _failed() -> Observed:
+    job = f.job(SERVICE, ended="Failed", ended_reason="BackoffLimitExceeded")
+    ends = [f.terminated("fetch", message=f.FETCHED % f.COMMIT), f.terminated("build", 1, LONG)]
+    return f.observed(job, f.pod(job, init=ends))
+
+
+def _built() -> Observed:
+    job = f.job(SERVICE, ended="Complete")
+    return f.observed(job, f.pod(job))
+
+
+def _serving() -> Observed:
+    built = _built()
+    writes = plan.decide(SERVICE, built, f.SETTINGS, f.NOW).writes
+    applied = [write.manifest for write in writes if isinstance(write, plan.Apply)]
+    deployment = next(m for m in applied if m["kind"] == "Deployment")
+    return f.observed(*built.children.values(), f.settled(deployment))
+
+
+WORLDS = {
+    "nothing known": f.observed(resolution=None),
+    "no such revision": f.observed(
+        resolution=Resolution(reason=Reason.REVISION_NOT_FOUND, message=LONG)
+    ),
+    "first build": f.observed(),
+    "queued": f.observed(fleet=Fleet(running=10_000, ahead=3)),
+    "building": f.observed(f.job(SERVICE)),
+    "failed": _failed(),
+    "built": _built(),
+    "serving": _serving(),
+}
+
+
+def _checked(status: Mapping[str, Any] | None) -> None:
+    assert status is not None
+    Status.model_validate_json(json.dumps(dict(status)), strict=True)
+
+
+@pytest.mark.parametrize("observed", WORLDS.values(), ids=WORLDS)
+def test_the_status_of_each_world_fits(observed: Observed) -> None:
+    _checked(plan.decide(SERVICE, observed, f.SETTINGS, f.NOW).status)
+
+
+@pytest.mark.parametrize("observed", WORLDS.values(), ids=WORLDS)
+def test_it_fits_after_another_pass(observed: Observed) -> None:
+    status = plan.decide(SERVICE, observed, f.SETTINGS, f.NOW).status
+    again = f.observed(f.job(SERVICE, attempt=2), status=dict(status or {}))
+    _checked(plan.decide(SERVICE, again, f.SETTINGS, f.later(60)).status)
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_and_type_fits(reason: Reason) -> None:
+    every = [conditions.Condition(kind, "False", reason, LONG) for kind in conditions.Type]
+    _checked({"conditions": conditions.merged([], every, 1, f.NOW)})
