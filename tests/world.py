@@ -11,10 +11,11 @@ import copy
 import re
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import fieldpaths
 from goservice import errors
 from goservice.cluster import HANDOVER_MANAGER, KINDS, MANAGER
 
@@ -23,8 +24,7 @@ __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
 Manifest = dict[str, Any]
 Manifests = list[Manifest]
 Key = tuple[str, str, str]
-Path = tuple[str, ...]
-Owners = dict[tuple[str, str], frozenset[Path]]
+Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
 """By manager and operation (Apply, Update or Status), as the API server tells them apart."""
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -42,7 +42,6 @@ SERVER_OWNED = {
     "resourceVersion",
     "uid",
 }
-MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ class World:
             for (k, where, _), manifest in sorted(self._objects.items())
             if k == kind
             and namespace in (None, where)
-            and _selected(label_selector, manifest["metadata"].get("labels") or {})
+            and fieldpaths.selected(label_selector, manifest["metadata"].get("labels") or {})
             and all(
-                str(_at(manifest, tuple(field.split(".")))) == value
+                str(fieldpaths.at(manifest, tuple(field.split(".")))) == value
                 for field, _, value in (t.partition("=") for t in field_selector.split(",") if t)
             )
         ]
@@ -121,7 +120,7 @@ class World:
         key = _key(manifest)
         fields = frozenset(
             path
-            for path in _leaves(manifest)
+            for path in fieldpaths.leaves(manifest)
             if path[0] not in ("apiVersion", "kind", "status")
             and not (path[0] == "metadata" and len(path) > 1 and path[1] in SERVER_OWNED)
             and path != ("metadata",)
@@ -142,7 +141,7 @@ class World:
         key = _key(manifest)
         self._existing(*key)
         self._same_version(key, manifest)
-        fields = frozenset(path for path in _leaves(manifest) if path[0] == "status")
+        fields = frozenset(path for path in fieldpaths.leaves(manifest) if path[0] == "status")
         live = self._merge(key, manifest, (MANAGER, "Status"), fields, force)
         if manifest["metadata"].get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
             # As on a real server the namesake was written; the client notices by the answer.
@@ -160,7 +159,9 @@ class World:
         key = (kind, namespace, name)
         self._existing(*key)
         patch = {k: v for k, v in body.items() if k != "status"}
-        return self._leave(request, self.edit(*key, lambda live: _patched(live, patch), MANAGER))
+        return self._leave(
+            request, self.edit(*key, lambda live: fieldpaths.merge_patch(live, patch), MANAGER)
+        )
 
     async def delete(
         self,
@@ -225,7 +226,7 @@ class World:
         """Create an object, as a user or controller does."""
         if _key(manifest) in self._objects:
             raise errors.AlreadyExists(f"{'/'.join(_key(manifest))} already exists", status=409)
-        return self._add(manifest, {(manager, "Update"): frozenset(_leaves(manifest))})
+        return self._add(manifest, {(manager, "Update"): frozenset(fieldpaths.leaves(manifest))})
 
     def edit(
         self,
@@ -242,11 +243,11 @@ class World:
         before = self._objects[key]
         changed = {
             path
-            for path in {*_leaves(live), *_leaves(before)}
-            if path[0] != "status" and _at(live, path) != _at(before, path)
+            for path in {*fieldpaths.leaves(live), *fieldpaths.leaves(before)}
+            if path[0] != "status" and fieldpaths.at(live, path) != fieldpaths.at(before, path)
         }
         owners = {who: fields - changed for who, fields in self._owners[key].items()}
-        kept = {path for path in changed if _at(live, path) is not MISSING}
+        kept = {path for path in changed if fieldpaths.at(live, path) is not fieldpaths.MISSING}
         mine = (manager, "Update")
         owners[mine] = owners.get(mine, frozenset()) | kept
         return self._store(key, live, owners)
@@ -282,7 +283,7 @@ class World:
         key: Key,
         manifest: Manifest,
         who: tuple[str, str],
-        fields: frozenset[Path],
+        fields: frozenset[fieldpaths.Path],
         force: bool,
     ) -> Manifest:
         """Server-side apply on what is there."""
@@ -291,16 +292,18 @@ class World:
         for other, theirs in self._owners[key].items():
             if other == who:
                 continue
-            lost = {p for p in theirs & fields if _at(live, p) != _at(manifest, p)}
+            lost = {
+                p for p in theirs & fields if fieldpaths.at(live, p) != fieldpaths.at(manifest, p)
+            }
             if lost and not force:
                 paths = ", ".join(".".join(path) for path in sorted(lost))
                 raise errors.Conflict(f"{key[0]} {key[2]}: {other[0]} owns {paths}", status=409)
             owners[other] = theirs - lost
         kept = set().union(*(theirs for other, theirs in owners.items() if other != who))
         for path in owners.get(who, frozenset()) - fields - kept:
-            _unset(live, path)
+            fieldpaths.remove(live, path)
         for path in fields:
-            _set(live, path, copy.deepcopy(_at(manifest, path)))
+            fieldpaths.put(live, path, copy.deepcopy(fieldpaths.at(manifest, path)))
         owners[who] = fields
         return self._store(key, live, owners)
 
@@ -401,81 +404,5 @@ def _validate(key: Key, live: Manifest, before: Manifest | None) -> None:
     if kind == "Deployment" and not {"selector", "template"} <= set(live["spec"]):
         raise errors.Invalid(f"{kind} {name}: spec.selector, spec.template: Required", status=422)
     fixed = IMMUTABLE.get(kind)
-    if before is not None and fixed and _at(live, fixed) != _at(before, fixed):
+    if before is not None and fixed and fieldpaths.at(live, fixed) != fieldpaths.at(before, fixed):
         raise errors.Invalid(f"{kind} {name}: {'.'.join(fixed)}: field is immutable", status=422)
-
-
-def _leaves(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of what a field manager owns; lists are owned whole."""
-    if isinstance(value, dict) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, (*path, key))
-    elif value is not None:
-        yield path
-
-
-def _at(value: Any, path: Path) -> Any:
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
-            return MISSING
-        value = value[key]
-    return value
-
-
-def _set(target: Manifest, path: Path, value: Any) -> None:
-    for key in path[:-1]:
-        if not isinstance(target.get(key), dict):
-            target[key] = {}
-        target = target[key]
-    if value != {} or not isinstance(target.get(path[-1]), dict):
-        target[path[-1]] = value
-
-
-def _unset(target: Manifest, path: Path) -> None:
-    """Remove a field, and the parents that are empty then."""
-    parents = [target]
-    for key in path[:-1]:
-        inner = parents[-1].get(key)
-        if not isinstance(inner, dict):
-            return
-        parents.append(inner)
-    for parent, key in zip(reversed(parents), reversed(path), strict=True):
-        if key == path[-1] and parent is parents[-1]:
-            parent.pop(key, None)
-        elif not parent[key]:
-            del parent[key]
-
-
-def _patched(target: Manifest, patch: Manifest) -> None:
-    """JSON merge patch, in place."""
-    for key, value in patch.items():
-        if value is None:
-            target.pop(key, None)
-        elif isinstance(value, dict):
-            if not isinstance(target.get(key), dict):
-                target[key] = {}
-            _patched(target[key], value)
-        else:
-            target[key] = copy.deepcopy(value)
-
-
-def _selected(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether labels meet a selector: a=b, a!=b, a, !a, a in (b,c), a notin (b,c)."""
-    for term in re.split(r",(?![^(]*\))", selector) if selector else ():
-        term = term.strip()
-        if among := re.fullmatch(r"(\S+)\s+(in|notin)\s+\(([^)]*)\)", term):
-            values = {value.strip() for value in among[3].split(",")}
-            met = (labels.get(among[1]) in values) == (among[2] == "in")
-        elif "!=" in term:
-            key, _, value = term.partition("!=")
-            met = labels.get(key.strip()) != value.strip()
-        elif "=" in term:
-            key, value = re.split("==?", term, maxsplit=1)
-            met = labels.get(key.strip()) == value.strip()
-        elif term.startswith("!"):
-            met = term[1:] not in labels
-        else:
-            met = term in labels
-        if not met:
-            return False
-    return True
