@@ -473,9 +473,9 @@ def parse(body: Mapping[str, Any]) -> GoService:
         written = json.dumps(_without_nulls(body.get("spec", {})), default=str)
         spec = Spec.model_validate_json(written, strict=True)
     except ValidationError as error:
-        raise InvalidSpec(
-            problems + [_problem(e) for e in error.errors(include_url=False)]
-        ) from None
+        for detail in error.errors(include_url=False):
+            problems += _problems(detail)
+        raise InvalidSpec(problems) from None
     if any(file.to == f"/app/{spec.build.binary or name}" for file in spec.build.files):
         problems.append(
             Problem(
@@ -532,8 +532,8 @@ _WORDS = {
 }
 
 
-def _problem(error: ErrorDetails) -> Problem:
-    """One of pydantic's errors, in the words of the API."""
+def _problems(error: ErrorDetails) -> list[Problem]:
+    """What one of pydantic's errors says, in the words of the API: several for broken rules."""
     context = dict(error.get("ctx") or {})
     path = "spec"
     for part in error["loc"]:
@@ -541,10 +541,10 @@ def _problem(error: ErrorDetails) -> Problem:
             path += f"[{part}]"
         elif part not in ("int", "str", "[key]"):
             path += f".{part}"
-    if context.get("path"):
-        path += f".{context['path']}"
+    if "faults" in context:
+        return [Problem(f"{path}.{field}" if field else path, m) for field, m in context["faults"]]
     template = _WORDS.get(error["type"])
     if template is None or (error["type"] == "enum" and "expected" not in context):
-        return Problem(path, error["msg"])
+        return [Problem(path, error["msg"])]
     words = {**context, "input": shown(error["input"]), "parent": path.rpartition(".")[0]}
-    return Problem(path, template.format(**words))
+    return [Problem(path, template.format(**words))]

@@ -76,11 +76,11 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _obey_rules(self) -> Self:
-        for rule in self.rules:
-            if not rule.holds(self):
-                raise PydanticCustomError(
-                    "rule", "{message}", {"message": rule.message, "path": rule.path}
-                )
+        broken = [rule for rule in self.rules if not rule.holds(self)]
+        if broken:
+            faults = [(rule.path, rule.message) for rule in broken]
+            message = "; ".join(rule.message for rule in broken)
+            raise PydanticCustomError("rules", "{message}", {"message": message, "faults": faults})
         return self
 
 
