@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from goservice import fetch
+from goservice.fetch import download, links, module, source
+from goservice.fetch import git as git_module
 
 REAL_GIT = shutil.which("git") or "git"
 BACKEND = Path(subprocess.check_output([REAL_GIT, "--exec-path"], text=True).strip())
@@ -158,7 +160,7 @@ class Origin:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in fetch._PROXIES:
+    for name in git_module._PROXIES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -441,17 +443,17 @@ def test_nobody_answers(run: Run, url: str, word: str) -> None:
 
 
 def test_a_server_that_never_answers(origin: Origin, tree: Path) -> None:
-    source = fetch.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
-    with pytest.raises(fetch.Refused, match="within 0 s") as refused:
-        fetch.fetch(source, fetch.Git(tree, deadline_seconds=0.3), print)
+    wanted = source.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
+    with pytest.raises(source.Refused, match="within 0 s") as refused:
+        fetch.fetch(wanted, git_module.Git(tree, deadline_seconds=0.3), print)
     assert refused.value.reason == "GitUnavailable"
 
 
 def test_a_flood_is_ended_and_not_kept(tree: Path, path_git: Callable[[str, str], None]) -> None:
     tree.mkdir()
     path_git("fetch", "yes flood >&2")
-    with pytest.raises(fetch.GitFailed) as raised:
-        fetch.Git(tree, deadline_seconds=0.3).run("fetch")
+    with pytest.raises(git_module.GitFailed) as raised:
+        git_module.Git(tree, deadline_seconds=0.3).run("fetch")
     assert raised.value.late
     assert len(raised.value.output) <= 16 * 4096
 
@@ -481,13 +483,13 @@ def test_other_addresses_are_refused(
 def test_git_itself_refuses_other_transports(tree: Path, url: str) -> None:
     """Should an address ever pass the first check, and whatever a server points to."""
     tree.mkdir()
-    git = fetch.Git(tree)
+    git = git_module.Git(tree)
     git.run("init", "--quiet", "--template=")
-    with pytest.raises(fetch.GitFailed) as raised:
-        fetch._ask(git, url, "HEAD")
+    with pytest.raises(git_module.GitFailed) as raised:
+        download.ask(git, url, "HEAD")
     assert raised.value.says("transport '.*' not allowed")
-    source = fetch.Source(url, "", "", "", "", "")
-    assert fetch._explained(raised.value, source, git, print).reason == "UnsafeSource"
+    wanted = source.Source(url, "", "", "", "", "")
+    assert download.explained(raised.value, wanted, git, print).reason == "UnsafeSource"
 
 
 @pytest.mark.parametrize(
@@ -517,7 +519,7 @@ def test_arguments_are_checked(
 
 
 def test_the_environment_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = fetch.environment(
+    seen = git_module.environment(
         {
             "PATH": "/bin",
             "https_proxy": "http://proxy",
@@ -623,7 +625,7 @@ def test_a_link_with_very_many_hops_ends(tmp_path: Path) -> None:
     (tmp_path / "l0").symlink_to(".")
     for number in range(1, 40):
         (tmp_path / f"l{number}").symlink_to(f"l{number - 1}/l{number - 1}")
-    fetch.check_links(tmp_path)
+    links.check(tmp_path)
 
 
 def test_a_damaged_object_is_refused(origin: Origin, run: Run) -> None:
@@ -704,7 +706,7 @@ def test_an_unwritable_place_is_told(run: Run, tree: Path) -> None:
 
 
 def test_a_full_disk_outside_git() -> None:
-    assert fetch._unwritable(OSError(28, "No space left on device")).reason == "DiskFull"
+    assert download.unwritable(OSError(28, "No space left on device")).reason == "DiskFull"
 
 
 # What rendering assumes of the source
@@ -823,7 +825,7 @@ def test_a_workspace_joins_modules(origin: Origin, run: Run) -> None:
     ],
 )
 def test_the_lines_of_go_mod(text: str, lines: tuple[str, str]) -> None:
-    assert fetch.module_lines(text) == lines
+    assert module.module_lines(text) == lines
 
 
 @pytest.mark.parametrize(
@@ -846,7 +848,7 @@ def test_the_lines_of_go_mod(text: str, lines: tuple[str, str]) -> None:
     ],
 )
 def test_newer(line: str, builder: str, answer: bool) -> None:
-    assert fetch.newer(line, builder) is answer
+    assert module.newer(line, builder) is answer
 
 
 @pytest.mark.parametrize(
@@ -869,7 +871,7 @@ def test_newer(line: str, builder: str, answer: bool) -> None:
 def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
     (tmp_path / "a.go").write_text(text)
     (tmp_path / "folder.go").mkdir()
-    assert fetch.package_name(tmp_path) == name
+    assert module.package_name(tmp_path) == name
 
 
 @pytest.mark.parametrize(
@@ -882,4 +884,4 @@ def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
     ],
 )
 def test_shown(text: str, most: int, plain: str) -> None:
-    assert fetch.shown(text, most) == plain
+    assert source.shown(text, most) == plain

@@ -1,0 +1,191 @@
+"""From a server to a tree: get one commit, check it out, and name every way this can fail.
+
+Git's words and the server's go to the log; a status gets ours.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from goservice.conditions import Reason
+from goservice.fetch.git import Git, GitFailed
+from goservice.fetch.source import FULL_COMMIT, Refused, Source, shown
+
+FALLBACK_DEPTH = 50
+LEAST_FREE = 1024 * 1024
+Say = Callable[[str], None]
+
+
+_DISK_FULL = r"No space left on device|Disk quota exceeded"
+_KILLED = r"died of signal 9|[Oo]ut of memory"
+_SIGNS: tuple[tuple[str, Reason, str], ...] = (
+    (_KILLED, Reason.OUT_OF_MEMORY,
+     "git ran out of memory: the commit holds files too large for the fetch container."),
+    (r"transport '.*' not allowed|protocol '.*' is not supported", Reason.UNSAFE_SOURCE,
+     "The repository's address is not allowed: set spec.source.git.url to an https:// or http:// address."),
+    (r"fsck error|error in (?:\w+ )?object|: (?:hasDot|gitmodules|badTree|fullPathname)", Reason.UNSAFE_SOURCE,
+     "git refuses an object of the commit as damaged or dangerous: run git fsck on a clone and mend it."),
+    (r"returned error: 30[12378]|update url base from redirection", Reason.UNSAFE_SOURCE,
+     "{host} redirects to another address, which is not followed: set spec.source.git.url to the repository's final one."),
+    (r"could not read (?:Username|Password)|Authentication failed|returned error: 40[13]", Reason.GIT_AUTHENTICATION_FAILED,
+     "{host} asks for credentials, and only public repositories can be built: check spec.source.git.url."),
+    (r"repository '.*' not found|returned error: 4(?:04|10)", Reason.GIT_AUTHENTICATION_FAILED,
+     "{host} says that there is no such repository, which is also said of private ones: check spec.source.git.url."),
+    (r"[Cc]ould not resolve host", Reason.GIT_UNAVAILABLE, "{host} has no address: its name is not known."),
+    (r"certificate", Reason.GIT_UNAVAILABLE, "{host} shows a certificate that is not trusted."),
+    (r"returned error: (?P<status>[0-9]{3})", Reason.GIT_UNAVAILABLE, "{host} answered with HTTP status {status}."),
+    (r"Failed to connect|Connection refused|[Cc]ouldn't connect", Reason.GIT_UNAVAILABLE,
+     "{host} does not accept a connection."),
+    (r"", Reason.GIT_UNAVAILABLE, "{host} does not answer as a git server does."),
+)  # fmt: skip
+
+
+def get(source: Source, git: Git, say: Say) -> None:
+    git.run("init", "--quiet", "--template=", "--initial-branch=main")
+    try:
+        ask(git, source.url, source.commit, "--depth=1")
+    except GitFailed as failed:
+        # Old protocol: not at a branch's end. Missing: gone, or out of sight for some servers.
+        hidden = failed.says(r"unadvertised object")
+        if not hidden and not failed.says(r"not our ref|want \S+ not valid|remote ref"):
+            raise
+        say("The server does not give the commit alone; fetching the revision's history")
+        _download_history(source, git, whole=bool(hidden))
+    kind = _kind(source.commit, git)
+    if kind != "commit":
+        raise Refused(
+            Reason.REVISION_NOT_FOUND,
+            f"{source.commit} is a {kind or 'missing object'}, not a commit: set "
+            "spec.source.git.revision to a branch, the tag's name or a commit.",
+        )
+
+
+def ask(git: Git, url: str, *what: str) -> None:
+    options = [word for word in what if word.startswith("--")]
+    refs = [word for word in what if not word.startswith("--")]
+    git.run(
+        "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *options, "--", url, *refs
+    )  # fmt: skip
+
+
+def _download_history(source: Source, git: Git, *, whole: bool) -> None:
+    """Fetch what the revision means until the commit is there.
+
+    The repository was empty: whatever is in it afterwards is reachable from what was asked for.
+    """
+    found = False
+    for refs in _candidates(source.revision):
+        for depth in (f"--depth={FALLBACK_DEPTH}", "--unshallow"):
+            try:
+                if depth == "--unshallow" and not (git.directory / "shallow").exists():
+                    break
+                ask(git, source.url, depth, *refs)
+            except GitFailed as failed:
+                if not failed.says(r"couldn't find remote ref"):
+                    raise
+                break
+            found = True
+            if _kind(source.commit, git):
+                return
+            if not whole:
+                break
+    commit = source.commit
+    if FULL_COMMIT.fullmatch(source.revision):
+        message = (
+            f"The repository does not have the commit {commit}: set spec.source.git.revision to "
+            "a commit, branch or tag that it has."
+        )
+    elif not found:
+        message = (
+            f"The repository has no branch or tag {source.revision or 'by default'}, and the "
+            f"commit {commit} cannot be had without: set spec.source.git.revision to one it has."
+        )
+    else:
+        message = (
+            f"The commit {commit} is not in the history of {source.revision or 'the default branch'}"
+            " any more (it may have been rewritten): the revision is resolved again; set "
+            "spec.source.git.revision if another one is meant."
+        )
+    raise Refused(Reason.REVISION_NOT_FOUND, message)
+
+
+def _candidates(revision: str) -> list[list[str]]:
+    """What a revision may mean on the server, in order of preference."""
+    if not revision or revision == "HEAD":
+        return [["HEAD"]]
+    if FULL_COMMIT.fullmatch(revision):
+        return [["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]]
+    if revision.startswith("refs/"):
+        return [[revision]]
+    return [[f"refs/heads/{revision}"], [f"refs/tags/{revision}"]]
+
+
+def _kind(name: str, git: Git) -> str:
+    """The type of an object that was fetched, empty if it was not."""
+    try:
+        return git.run("cat-file", "-t", name).strip()
+    except GitFailed:
+        return ""
+
+
+def check_out(source: Source, git: Git) -> None:
+    try:
+        git.run("checkout", "--quiet", "--force", "--detach", source.commit)
+    except GitFailed as failed:
+        if failed.late or failed.says(f"{_DISK_FULL}|{_KILLED}") or _full(git.tree):
+            raise
+        raise Refused(
+            Reason.UNSAFE_SOURCE,
+            "git cannot check the commit's files out, for instance because a file name is not "
+            "allowed or too long: rename it in the repository.",
+        ) from failed
+    head = git.run("rev-parse", "--verify", "HEAD").strip()
+    if head != source.commit:
+        raise Refused(
+            Reason.REVISION_NOT_FOUND,
+            f"The checkout is at {shown(head, 40)} and not at {source.commit}.",
+        )
+
+
+def explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
+    """Tell why git could not fetch: our words into the status, git's own into the log only."""
+    for line in failed.output.splitlines()[-10:]:
+        say(f"git: {line}")
+    if failed.says(_DISK_FULL) or _full(git.tree):
+        return _disk_full()
+    if failed.late:
+        return Refused(
+            Reason.GIT_UNAVAILABLE,
+            f"git did not end within {git.deadline_seconds:.0f} s: {source.host} is too slow, or "
+            "the repository too large.",
+        )
+    reason, message, found = next(
+        (reason, message, found)
+        for pattern, reason, message in _SIGNS
+        if (found := failed.says(pattern))
+    )
+    return Refused(reason, message.format(host=source.host, **found.groupdict()))
+
+
+def _full(tree: Path) -> bool:
+    return shutil.disk_usage(tree).free < LEAST_FREE
+
+
+def _disk_full() -> Refused:
+    return Refused(
+        Reason.DISK_FULL,
+        "The volume for the source is full: the repository is too large for the platform's "
+        "setting builds.sourceSizeLimit, or the node's disk is full.",
+    )
+
+
+def unwritable(error: OSError) -> Refused:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _disk_full()
+    return Refused(
+        Reason.GIT_UNAVAILABLE,
+        f"The source cannot be written or read: {error.strerror or type(error).__name__}.",
+    )

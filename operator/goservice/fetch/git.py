@@ -1,0 +1,154 @@
+"""Git in one tree, with no configuration, environment or credentials but ours."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from goservice.errors import GoServiceError
+
+DEADLINE_SECONDS = 900.0
+MOST_OUTPUT = 64 * 1024
+_CONFIGURATION = {
+    "advice.detachedHead": "false",
+    # Larger files are streamed, so that a huge one does not end the container for its memory.
+    "core.bigFileThreshold": "16m",
+    # Windows and caches that do not grow with the repository, for the same reason.
+    "core.deltaBaseCacheLimit": "32m",
+    "core.fsmonitor": "false",
+    "core.packedGitLimit": "64m",
+    "core.packedGitWindowSize": "16m",
+    "core.hooksPath": "/dev/null",
+    "core.protectHFS": "true",
+    "core.protectNTFS": "true",
+    "core.symlinks": "true",
+    "credential.helper": "",
+    "gc.auto": "0",
+    "http.followRedirects": "false",
+    "http.lowSpeedLimit": "1",
+    "http.lowSpeedTime": "120",
+    "i18n.logOutputEncoding": "UTF-8",
+    "maintenance.auto": "false",
+    "protocol.allow": "never",
+    "protocol.http.allow": "always",
+    "protocol.https.allow": "always",
+    "submodule.recurse": "false",
+    "transfer.fsckObjects": "true",
+}
+_ENVIRONMENT = {
+    "GIT_ALLOW_PROTOCOL": "https:http",
+    "GIT_ASKPASS": "",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    # Where no .netrc can be: curl reads one by itself.
+    "HOME": "/nonexistent",
+    # git's words are told apart below.
+    "LC_ALL": "C",
+}
+_KEPT = ("PATH", "TMPDIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")  # fmt: skip
+
+
+class GitFailed(GoServiceError):
+    """A git command failed; `output` holds the end of what it wrote, for the log only."""
+
+    def __init__(self, output: str, *, late: bool = False) -> None:
+        super().__init__(output)
+        # Lines of the server's own must not decide what the failure is called.
+        own = [line for line in output.splitlines() if not line.startswith("remote:")]
+        self.output = "\n".join(own)
+        self.late = late
+        """It was ended because it took too long."""
+
+    def says(self, pattern: str) -> re.Match[str] | None:
+        """Whether git itself wrote something like this."""
+        return re.search(pattern, self.output)
+
+
+@dataclass(frozen=True)
+class Git:
+    """Git in one tree, with no configuration but ours."""
+
+    tree: Path
+    deadline_seconds: float = DEADLINE_SECONDS
+
+    @property
+    def directory(self) -> Path:
+        """Where git keeps its own files. Named outright, the tree may belong to another user."""
+        return self.tree / ".git"
+
+    def run(self, *arguments: str) -> str:
+        """The output of a git command, of which at most 64 KiB are kept.
+
+        Raises:
+            GitFailed: it ended with another code than 0, or took too long.
+        """
+        options = [
+            word for key, value in _CONFIGURATION.items() for word in ("-c", f"{key}={value}")
+        ]
+        with subprocess.Popen(
+            ["git", *options, *arguments],
+            cwd=self.tree,
+            env=environment(os.environ)
+            | {"GIT_DIR": str(self.directory), "GIT_WORK_TREE": str(self.tree)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            umask=0o022,
+        ) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            output, errors, late = _read(process, self.deadline_seconds)
+        if late or process.returncode != 0:
+            if process.returncode == -signal.SIGKILL and not late:
+                errors += "\ngit died of signal 9"
+            raise GitFailed(errors, late=late)
+        return output
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables that git sees: ours, and of the given ones proxies and certificates only."""
+    kept = {name: given[name] for name in (*_KEPT, *_PROXIES) if name in given}
+    return kept | _ENVIRONMENT
+
+
+def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, bool]:
+    """Both outputs, the beginning of the first and the end of the second, and if it was ended."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    end = time.monotonic() + seconds
+    late = False
+    output = bytearray()
+    errors: deque[bytes] = deque(maxlen=16)
+    with selectors.DefaultSelector() as selector:
+        for stream in (process.stdout, process.stderr):
+            selector.register(stream, selectors.EVENT_READ)
+        while selector.get_map():
+            left = end - time.monotonic()
+            ready = selector.select(left) if left > 0 else []
+            if not ready:
+                # git's helpers hold the pipes too: the whole group goes.
+                os.killpg(process.pid, signal.SIGKILL)
+                late = True
+                break
+            for key, _ in ready:
+                chunk = os.read(key.fd, 4096)
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    output += chunk[: MOST_OUTPUT - len(output)]
+                else:
+                    errors.append(chunk)
+    return output.decode(errors="replace"), b"".join(errors).decode(errors="replace"), late

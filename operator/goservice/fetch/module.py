@@ -1,0 +1,201 @@
+"""What rendering assumes of the source: a go.mod that the builder can read, a main package."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+from goservice.conditions import Reason
+from goservice.fetch.source import LONGEST_PATH, Refused, Source, shown
+
+MOST_FOUND = 5
+_GO_VERSION = re.compile(
+    r"(?P<major>[0-9]{1,4})\.(?P<minor>[0-9]{1,4})"
+    r"(?:\.(?P<patch>[0-9]{1,4})|(?P<stage>beta|rc)(?P<number>[0-9]{1,4}))?"
+)
+_TOOLCHAIN = re.compile(r"default|go[0-9][0-9A-Za-z.+-]{0,40}")
+_PACKAGE_CLAUSE = re.compile(
+    r"\ufeff?(?P<lead>(?:\s+|//[^\n]*\n|/\*.*?\*/)*+)package\s+(?P<name>\w+)", re.DOTALL
+)
+_IGNORED = re.compile(r"^//(?:go:build|[ \t]*\+build)[ \t]+ignore[ \t\r]*$", re.MULTILINE)
+
+
+def check_module(source: Source, tree: Path) -> tuple[str, str]:
+    """The go and toolchain lines of the module's go.mod.
+
+    Raises:
+        Refused: there is no go.mod, or it asks for a newer Go than the builder has.
+    """
+    file = tree / source.directory / "go.mod"
+    if not file.is_file():
+        raise Refused(Reason.NO_GO_MOD, _no_go_mod(source, tree))
+    go, toolchain = module_lines(_text(file, 1024 * 1024))
+    if source.go_version and newer(go, source.go_version):
+        raise Refused(
+            Reason.GO_VERSION_TOO_OLD,
+            f"go.mod asks for Go {go} (its line: go {go}) and the builder has Go "
+            f"{shown(source.go_version, 20)}, which may not download another one "
+            "(GOTOOLCHAIN=local): set spec.build.builderImage to an image with Go "
+            f"{go} or newer, or lower the go line.",
+        )
+    return go, toolchain
+
+
+def _no_go_mod(source: Source, tree: Path) -> str:
+    folder = tree / source.directory
+    place = (
+        "folder " + shown(source.directory, LONGEST_PATH)
+        if source.directory != "."
+        else "the repository's root"
+    )
+    if folder.is_dir():
+        what = f"spec.source.git.directory: there is no go.mod in {place}"
+    else:
+        what = f"spec.source.git.directory: the repository has no {place}"
+    found = [
+        shown(path.relative_to(tree).as_posix(), LONGEST_PATH)
+        for path in _folders(tree)
+        if (path / "go.mod").is_file()
+    ][:MOST_FOUND]
+    if found:
+        return f"{what}; set it to a folder that has one: {', '.join(found)}"
+    return f"{what}, and no other folder has one: add it with go mod init.{_submodules(tree)}"
+
+
+def _submodules(tree: Path) -> str:
+    return " Submodules are not fetched." if (tree / ".gitmodules").exists() else ""
+
+
+def module_lines(text: str) -> tuple[str, str]:
+    """The go and toolchain lines of a go.mod, each empty if there is none that Go would accept."""
+    lines = {"go": "", "toolchain": ""}
+    patterns = {"go": _GO_VERSION, "toolchain": _TOOLCHAIN}
+    block = False
+    for line in text.splitlines():
+        words = re.findall(r'"[^"]*"|`[^`]*`|//.*|[()]|(?:(?!//)[^\s"`()])+', line)
+        if words and words[-1].startswith("//"):
+            words.pop()
+        if block:
+            block = words[:1] != [")"]
+        elif words[-1:] == ["("]:
+            block = True
+        elif len(words) == 2 and words[0] in lines and not lines[words[0]]:
+            value = words[1].strip('"`')
+            lines[words[0]] = value if patterns[words[0]].fullmatch(value) else ""
+    return lines["go"], lines["toolchain"]
+
+
+def newer(line: str, builder: str) -> bool:
+    """Whether a go line asks for more than a builder has; False if either cannot be told.
+
+    A line without a patch is content with any release of its minor version, and a builder whose
+    patch is unknown may be the newest one.
+    """
+    asked, has = _GO_VERSION.fullmatch(line), _GO_VERSION.fullmatch(builder)
+    if not asked or not has:
+        return False
+    return _rank(asked, -3) > _rank(has, 10_000)
+
+
+def _rank(version: re.Match[str], unknown: int) -> tuple[int, ...]:
+    stage = {"beta": -2, "rc": -1, None: unknown}[version["stage"]]
+    last = int(version["patch"]) if version["patch"] else stage
+    return int(version["major"]), int(version["minor"]), last, int(version["number"] or 0)
+
+
+def check_package(source: Source, tree: Path) -> None:
+    """Refuse a package that go build would make no program of.
+
+    Raises:
+        Refused: it is not there, belongs to another module or is not a main package.
+    """
+    module = tree / source.directory
+    folder = module / source.package
+    name = package_name(folder) if folder.is_dir() else None
+    other = _other_module(module, folder, tree)
+    if name == "main" and not other:
+        return
+    package = f"spec.build.package: {shown(source.package, LONGEST_PATH)}"
+    if not folder.is_dir():
+        what = f"{package} is no folder of the module.{_submodules(tree)}"
+    elif other:
+        what = (
+            f"{package} belongs to another module: set spec.source.git.directory to "
+            f"{shown(other, LONGEST_PATH)}."
+        )
+    elif name:
+        what = f"{package} is package {shown(name, 40)}, not package main."
+    else:
+        what = f"{package} holds no Go files but tests and ignored ones."
+    found = [
+        shown("./" + path.relative_to(module).as_posix(), LONGEST_PATH).replace("./.", ".")
+        for path in _take(_main_packages(module), MOST_FOUND)
+    ]
+    if found:
+        advice = f" Main packages here: {', '.join(found)}"
+    elif other:
+        advice = ""
+    else:
+        advice = " The module has no main package: set spec.source.git.directory to one that has."
+    raise Refused(Reason.NO_MAIN_PACKAGE, what + advice)
+
+
+def _other_module(module: Path, folder: Path, tree: Path) -> str:
+    """The module between the service's one and the package, if there is; a workspace joins them."""
+    above = [module, *module.parents]
+    if any((path / "go.work").is_file() for path in above[: above.index(tree) + 1]):
+        return ""
+    between = [folder, *folder.parents]
+    for path in between[: between.index(module)]:
+        if (path / "go.mod").is_file():
+            return path.relative_to(tree).as_posix()
+    return ""
+
+
+def _main_packages(module: Path) -> Iterator[Path]:
+    for folder in _folders(module):
+        if folder != module and _other_module(module, folder, module):
+            continue
+        if package_name(folder) == "main":
+            yield folder
+
+
+def _take(paths: Iterator[Path], most: int) -> list[Path]:
+    return [path for path, _ in zip(paths, range(most), strict=False)]
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """A folder and those below that Go would look into, the nearest first."""
+    waiting = deque([root])
+    while waiting:
+        folder = waiting.popleft()
+        yield folder
+        waiting.extend(
+            path
+            for path in sorted(folder.iterdir())
+            if path.is_dir()
+            and not path.is_symlink()
+            and path.name not in ("vendor", "testdata", "node_modules")
+            and not path.name.startswith((".", "_"))
+        )
+
+
+def package_name(folder: Path) -> str | None:
+    """The name of a folder's package, None if no file of it counts. Main wins over others."""
+    name = None
+    for file in sorted(folder.glob("*.go")):
+        if file.name.startswith((".", "_")) or file.name.endswith("_test.go"):
+            continue
+        clause = _PACKAGE_CLAUSE.match(_text(file, 64 * 1024)) if file.is_file() else None
+        if clause and not _IGNORED.search(clause["lead"]):
+            if clause["name"] == "main":
+                return "main"
+            name = name or clause["name"]
+    return name
+
+
+def _text(file: Path, most: int) -> str:
+    with file.open("rb") as stream:
+        return stream.read(most).decode(errors="replace")
