@@ -1,0 +1,169 @@
+"""The command line of the test bed: `python -m cluster COMMAND`."""
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Never
+
+import click
+
+from cluster import commands, paths, progress
+
+EXAMPLES = """\b
+Examples (in the folder tests/, with the project's Python):
+  python -m cluster up                     start the cluster, or reuse it
+  eval "$(python -m cluster env)"          point kubectl at it
+  python -m cluster status -o json
+  python -m cluster load executor          put one image in again if it changed
+  python -m cluster git-add web ../my/app  next commit of 10.244.0.1:3000/web.git
+  python -m cluster nsenter -- curl http://10.96.0.1
+  python -m cluster down                   leave only the cache folder
+
+\b
+Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage,
+3 for `status` when no healthy cluster runs.
+"""
+
+
+@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """One real Kubernetes node on this machine, for make demo and the end-to-end tests.
+
+    Needs root on Linux; no container engine and no registry.
+    """
+
+
+@main.command()
+def up() -> None:
+    """Start the cluster, or reuse a healthy one."""
+    from cluster import providers
+
+    cluster = providers.choose()
+    cluster.up()
+
+
+@main.command()
+def down() -> None:
+    """Stop the cluster; only the cache folder stays."""
+    from cluster import providers
+
+    providers.choose().down()
+
+
+@main.command()
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def status(output: str) -> None:
+    """Say what runs."""
+    from cluster import local
+
+    found = local.status()
+    if output == "json":
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        click.echo(f"state:      {found.state}")
+        if found.pid is not None:
+            click.echo(f"process:    {found.pid}")
+            click.echo(f"kubeconfig: {found.kubeconfig}")
+            click.echo(f"registry:   {paths.REGISTRY}\ngit:        {paths.GIT}")
+        for name, digest in found.images.items():
+            click.echo(f"image:      {name:14} {digest or '(missing)'}")
+    if found.state != "Running":
+        sys.exit(3)
+
+
+@main.command()
+def env() -> None:
+    """Print the line that points kubectl at the cluster."""
+    click.echo(f"export KUBECONFIG={paths.kubeconfig()}")
+
+
+@main.command()
+def build() -> None:
+    """Compile the Go programs into the cache folder, and start nothing."""
+    from cluster import programs
+
+    for name, file in programs.build_all().items():
+        click.echo(f"{name}\t{file}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def load(names: tuple[str, ...]) -> None:
+    """Put images into the registry where they changed: all, or those named."""
+    from cluster import images
+
+    unknown = [name for name in names if name not in images.RECIPES]
+    if unknown:
+        raise click.UsageError(f"no image {unknown[0]}; there are {', '.join(images.RECIPES)}")
+    for name, digest in images.load_all(names or tuple(images.RECIPES)).items():
+        click.echo(f"{name}\t{digest}")
+
+
+@main.command("operator-image")
+def operator_image() -> None:
+    """Build the operator's image in the cluster from the project's Dockerfile."""
+    from cluster import operator
+
+    click.echo(operator.build())
+
+
+@main.command("git-add")
+@click.argument("name")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-m", "--message", default="Update", show_default=True)
+@click.option("--branch", default="main", show_default=True)
+@click.option("--modules/--no-modules", default=True, help="Fill the module proxy from go.mod.")
+def git_add(name: str, folder: Path, message: str, branch: str, modules: bool) -> None:
+    """Make FOLDER the next commit of the repository NAME on the git server."""
+    from cluster import repositories
+
+    if modules and (folder / "go.mod").exists():
+        repositories.add_modules(folder)
+    click.echo(repositories.add(name, folder, message, branch))
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
+def nsenter(words: tuple[str, ...]) -> Never:
+    """Run a command inside the node's namespaces."""
+    from cluster import node
+
+    arguments = node.inside(list(words))
+    os.execvp(arguments[0], arguments)
+
+
+@main.command()
+def footprint() -> None:
+    """Print what this machine has of processes, links, mounts, rules and control groups."""
+    from cluster import footprint as prints
+
+    click.echo(json.dumps(prints.footprint(), indent=2))
+
+
+@main.command("serve-git", hidden=True)
+def serve_git() -> None:
+    """Serve git; the node runs this."""
+    from cluster import servers
+
+    servers.serve(servers.GitHandler, paths.GIT_PORT)
+
+
+@main.command("serve-modules", hidden=True)
+def serve_modules() -> None:
+    """Serve Go modules; the node runs this."""
+    from cluster import servers
+
+    servers.serve(servers.ModuleHandler, paths.PROXY_PORT)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except commands.Failed as error:
+        progress.say(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        progress.say("interrupted; `python -m cluster down` removes what was started")
+        sys.exit(130)

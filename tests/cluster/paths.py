@@ -1,0 +1,67 @@
+"""Where the local cluster lives: its folders, addresses and names.
+
+Nothing here touches the system. Every other module takes its constants from here.
+"""
+
+import os
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+
+NODE = "goservice-node"
+BRIDGE = "cni0"
+BRIDGE_ADDRESS = "10.244.0.1"
+POD_SUBNET = "10.244.0.0/24"
+SERVICE_SUBNET = "10.96.0.0/16"
+FIRST_SERVICE = "10.96.0.1"
+
+HOST_LINK = "goservice0"
+NODE_LINK = "uplink"
+HOST_ADDRESS = "10.245.0.1"
+UPLINK_ADDRESS = "10.245.0.2"
+
+API_SERVER = f"https://{BRIDGE_ADDRESS}:6443"
+REGISTRY = f"{BRIDGE_ADDRESS}:5000"
+GIT_PORT = 3000
+PROXY_PORT = 3001
+GIT = f"http://{BRIDGE_ADDRESS}:{GIT_PORT}"
+MODULE_PROXY = f"http://{BRIDGE_ADDRESS}:{PROXY_PORT}"
+METRICS_PORT = 4443
+
+GIT_USER = "reader"
+GIT_PASSWORD = "open-sesame"  # The one secret of the git server's closed half; only tests use it.
+
+MARKER = "GOSERVICE_TESTBED"
+"""Environment variable that every process of the node inherits; `footprint` looks for it."""
+
+
+def cache() -> Path:
+    """The folder that outlives a cluster: programs, images, the registry's storage."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "goservice-testcluster"
+
+
+def run() -> Path:
+    """The folder of the running cluster; `down` removes it."""
+    return cache() / "run"
+
+
+def kubeconfig() -> Path:
+    """The administrator's kubeconfig of the local cluster."""
+    return run() / "kubeconfig"
+
+
+def audit_log() -> Path:
+    """The API server's audit log, one JSON object per line."""
+    return run() / "audit.log"
+
+
+def repositories() -> Path:
+    """The bare repositories that the git server serves."""
+    return run() / "git"
+
+
+def modules() -> Path:
+    """The folder that the Go module proxy serves."""
+    return cache() / "modules"

@@ -1,0 +1,3 @@
+module goservice.dev/testcluster/pause
+
+go 1.26
