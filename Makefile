@@ -27,8 +27,12 @@ check: setup ## Linters, types and import contracts
 unit: setup ## Tests that need no cluster
 	$(RUN)/python -m pytest -q -m "not e2e"
 
+.PHONY: e2e
+e2e: setup ## The operator against a real API server (the first run compiles Kubernetes: 10 minutes)
+	$(RUN)/python -m pytest -q -m e2e
+
 .PHONY: test
-test: check unit ## Everything that CI runs
+test: check unit e2e ## Everything that CI runs
 
 .PHONY: golden
 golden: setup ## Write the golden files anew

@@ -87,6 +87,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._store = store
+        self._store.choose("Job", lambda job: not _ended(job))
         self._sources = sources
         self._settings = settings
         self._clock = clock
@@ -164,8 +165,7 @@ class Reconciler:
         """The builds that run elsewhere, those just being started included."""
         running = {
             (job["metadata"]["namespace"], job["metadata"]["labels"].get(names.SERVICE, ""))
-            for job in self._store.all("Job")
-            if not _ended(job)
+            for job in self._store.chosen("Job")
         }
         ahead = 0
         for waiting in self._waiting:
@@ -306,6 +306,8 @@ class Reconciler:
                     "name": metadata["name"],
                     "namespace": metadata["namespace"],
                     "uid": metadata["uid"],
+                    # The uid alone does not keep a status from a namesake made anew.
+                    "resourceVersion": metadata["resourceVersion"],
                 },
                 "status": dict(decided.status),
             }

@@ -121,13 +121,12 @@ class Operator:
         )
         self.reconciler = Reconciler(cluster, self.cache, self.sources, settings)
         self._synced = asyncio.Event()
-        self._seen: dict[str, float] = {}
 
     # --- events -------------------------------------------------------------------------------------
 
     def saw(self, kind: str, event: str | None, manifest: dict[str, Any]) -> None:
         """Store one watch event and wake the service that it belongs to."""
-        self._seen[kind] = time.monotonic()
+        self._metrics.watch_last_event_timestamp_seconds.labels(kind).set(time.time())
         if event == "DELETED":
             self.cache.drop(kind, manifest)
         else:
@@ -190,7 +189,8 @@ class Operator:
                     self.queue.add_after(key, again)
                 outcome = "ok"
             except GoServiceError as error:
-                delay = self.queue.retry(key)
+                patience = getattr(error, "retry_after", None) or 0.0
+                delay = self.queue.retry(key, at_least=patience)
                 log.warning("%s/%s: %s; next try in %.1f s", *key, error, delay)
             except Exception:
                 delay = self.queue.retry(key)
@@ -329,7 +329,11 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
         await _check(cluster, settings)
         operator = Operator(settings, cluster, counters)
         site = await web.serve(
-            port=settings.port, health=operator.healthy, ready=operator.ready, metrics=counters.text
+            port=settings.port,
+            health=operator.healthy,
+            ready=operator.ready,
+            metrics=counters.text,
+            lag=counters.loop_lag_seconds.set,
         )
         tasks = [
             asyncio.create_task(operator.keep_listed()),

@@ -1,0 +1,397 @@
+"""A real API server with etcd and the controllers on loopback, without a node.
+
+The operator runs against it as a process of its own, with the service account and the role of the
+manifests. What a node would do (run the build's containers, run the service's) is played by
+`Actor`, which writes pod statuses: a test part, which builds and serves nothing. The local node of
+`tests/cluster` shows the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster import programs
+
+ROOT = Path(__file__).parents[1]
+KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
+OPERATOR_USER = "system:serviceaccount:goservice-system:goservice-operator"
+CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler-controller"
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(what: str, found: Callable[[], Any], seconds: float = 30) -> Any:
+    """The first true answer, or an error that says what never came."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = found()
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+class ControlPlane:
+    """etcd, kube-apiserver and kube-controller-manager in a folder; `stop` ends them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.kubeconfig = folder / "kubeconfig"
+        self.operator_kubeconfig = folder / "operator-kubeconfig"
+        self.audit_log = folder / "audit.log"
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready."""
+        kube, etcd = programs.build(programs.KUBE), programs.build(programs.ETCD)
+        for name in ("kube-apiserver", "kube-controller-manager"):
+            (self.folder / name).symlink_to(kube)
+        client, peer, secure = free_port(), free_port(), free_port()
+        self._keys()
+        tokens = {"admin": secrets.token_hex(16), "operator": secrets.token_hex(16)}
+        self._configure(secure, tokens)
+        self._spawn(
+            str(etcd),
+            f"--data-dir={self.folder / 'etcd'}",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls=http://127.0.0.1:{client}",
+            f"--advertise-client-urls=http://127.0.0.1:{client}",
+            f"--listen-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
+            f"--initial-cluster=default=http://127.0.0.1:{peer}",
+        )
+        self._spawn(
+            str(self.folder / "kube-apiserver"),
+            f"--etcd-servers=http://127.0.0.1:{client}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={secure}",
+            f"--cert-dir={self.folder / 'certificates'}",
+            "--authorization-mode=RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.folder / 'sa.pub'}",
+            f"--service-account-signing-key-file={self.folder / 'sa.key'}",
+            f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--endpoint-reconciler-type=none",
+            f"--audit-log-path={self.audit_log}",
+            f"--audit-policy-file={self.folder / 'audit.yaml'}",
+        )
+        until("the API server is ready", lambda: self.try_kubectl("get", "--raw=/readyz"), 60)
+        self._spawn(
+            str(self.folder / "kube-controller-manager"),
+            f"--kubeconfig={self.kubeconfig}",
+            f"--service-account-private-key-file={self.folder / 'sa.key'}",
+            "--leader-elect=false",
+            f"--controllers={CONTROLLERS}",
+            f"--cert-dir={self.folder / 'controller-certificates'}",
+            f"--secure-port={free_port()}",
+            "--bind-address=127.0.0.1",
+        )
+
+    def _keys(self) -> None:
+        for words in (
+            ["genrsa", "-out", "sa.key", "2048"],
+            ["rsa", "-in", "sa.key", "-pubout", "-out", "sa.pub"],
+        ):
+            subprocess.run(["openssl", *words], cwd=self.folder, check=True, capture_output=True)
+
+    def _configure(self, port: int, tokens: dict[str, str]) -> None:
+        groups = "system:serviceaccounts,system:serviceaccounts:goservice-system"
+        (self.folder / "tokens.csv").write_text(
+            f'{tokens["admin"]},admin,admin,"system:masters"\n'
+            f'{tokens["operator"]},{OPERATOR_USER},operator,"{groups}"\n'
+        )
+        policy = {
+            "apiVersion": "audit.k8s.io/v1",
+            "kind": "Policy",
+            "omitStages": ["RequestReceived"],
+            "rules": [{"level": "Metadata"}],
+        }
+        (self.folder / "audit.yaml").write_text(yaml.safe_dump(policy))
+        server = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
+        for user, file in (("admin", self.kubeconfig), ("operator", self.operator_kubeconfig)):
+            config = {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "test", "cluster": server}],
+                "users": [{"name": user, "user": {"token": tokens[user]}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+                "current-context": "test",
+            }
+            file.write_text(yaml.safe_dump(config))
+
+    def _spawn(self, *command: str) -> None:
+        log = (self.folder / f"{Path(command[0]).name.split('-')[-1]}.log").open("wb")
+        process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
+        log.close()
+        self._processes.append(process)
+
+    def stop(self) -> None:
+        """End every process, the last started first."""
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+
+    # --- kubectl ------------------------------------------------------------------------------------
+
+    def run(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """kubectl as an administrator."""
+        command = [str(KUBECTL), f"--kubeconfig={self.kubeconfig}", *arguments]
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+
+    def kubectl(self, *arguments: str, given: str | None = None) -> str:
+        """Its output; an error of its is an error of the test."""
+        done = self.run(*arguments, given=given)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def try_kubectl(self, *arguments: str) -> str:
+        """Its output, empty after an error."""
+        done = self.run(*arguments)
+        return done.stdout if done.returncode == 0 else ""
+
+    def get(self, kind: str, name: str = "", namespace: str = "shop", *more: str) -> Any:
+        """An object, or the items of a list; None if it is not there."""
+        found = self.try_kubectl(
+            "get", kind, *([name] if name else []), "-n", namespace, "-o", "json", *more
+        )
+        if not found:
+            return None
+        tree = json.loads(found)
+        return tree if name else tree["items"]
+
+    def apply(self, manifest: dict[str, Any]) -> None:
+        """kubectl apply."""
+        self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
+
+    def writes(self, user: str = OPERATOR_USER) -> list[tuple[str, str]]:
+        """Verb and resource of every write of a user, in order."""
+        result = []
+        for line in self.audit_log.read_text().splitlines():
+            entry = json.loads(line)
+            if entry["user"]["username"] != user or entry["verb"] in ("get", "list", "watch"):
+                continue
+            reference = entry.get("objectRef") or {}
+            if reference.get("resource") == "selfsubjectaccessreviews":
+                continue
+            part = reference.get("subresource")
+            result.append(
+                (entry["verb"], reference.get("resource", "") + (f"/{part}" if part else ""))
+            )
+        return result
+
+
+class Repository:
+    """A git repository, and a server on loopback that tells its refs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bare = folder / "checkout.git"
+        self.work = folder / "work"
+        self._git(folder, "init", "-q", "--bare", "-b", "main", str(self.bare))
+        self._git(folder, "clone", "-q", str(self.bare), str(self.work))
+        self._git(self.work, "checkout", "-q", "-b", "main")
+        handler = type("Refs", (Refs,), {"bare": self.bare})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/checkout.git"
+
+    def _git(self, folder: Path, *words: str) -> str:
+        identity = {
+            f"GIT_{who}_{what}": "t@example.com"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        environment = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": "/dev/null"}
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def commit(self) -> str:
+        """Push a new commit; its hash."""
+        self._git(self.work, "commit", "-q", "--allow-empty", "-m", f"at {time.time()}")
+        self._git(self.work, "push", "-q", "origin", "main")
+        return self._git(self.work, "rev-parse", "HEAD")
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class Refs(http.server.BaseHTTPRequestHandler):
+    """info/refs of one repository, as git's smart HTTP gives it."""
+
+    bare: Path
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/checkout.git/info/refs"):
+            self.send_error(404)
+            return
+        command = ["git", "upload-pack", "--stateless-rpc", "--advertise-refs", str(self.bare)]
+        refs = subprocess.run(command, capture_output=True, check=True).stdout
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-git-upload-pack-advertisement")
+        self.end_headers()
+        self.wfile.write(b"001e# service=git-upload-pack\n0000" + refs)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+class Operator:
+    """`goservice run` as a process, with the rights of the manifests."""
+
+    def __init__(self, plane: ControlPlane, settings: Path) -> None:
+        self._plane = plane
+        self._settings = settings
+        self.port = free_port()
+        self.log = plane.folder / "operator.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until its caches are filled."""
+        command = [
+            str(Path(sys.prefix) / "bin" / "goservice"),
+            "run",
+            f"--settings={self._settings}",
+            f"--kubeconfig={self._plane.operator_kubeconfig}",
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "GOSERVICE_PORT": str(self.port)},
+                stdout=log,
+                stderr=log,
+            )
+        until("the operator is ready", lambda: self.answers("/readyz"), 40)
+
+    def answers(self, path: str) -> bool:
+        """Whether a path of its web server answers 200."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()[-2000:]
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 2) as connection:
+                connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+                return b" 200 " in connection.recv(64)
+        except OSError:
+            return False
+
+    def stop(self, *, kill: bool = False) -> int:
+        """SIGTERM, or SIGKILL; the exit code."""
+        assert self._process is not None
+        (self._process.kill if kill else self._process.terminate)()
+        return self._process.wait(30)
+
+
+class Actor:
+    """Plays the node: ends build pods with a digest (or an error), makes service pods ready."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self.error = ""
+        """While set, builds fail with this log."""
+        self.hold = False
+        """While set, builds do not end."""
+
+    def act(self) -> None:
+        """One look at all pods."""
+        for pod in self._plane.get("pods") or []:
+            component = pod["metadata"].get("labels", {}).get("app.kubernetes.io/component")
+            if pod["status"].get("phase") != "Pending":
+                continue
+            if component == "build" and not self.hold:
+                self._end(pod)
+            elif component == "app":
+                self._run(pod)
+
+    def _end(self, pod: dict[str, Any]) -> None:
+        job = self._plane.get("job", pod["metadata"]["labels"]["batch.kubernetes.io/job-name"])
+        commit = job["metadata"]["annotations"]["goservice.dev/commit"]
+        digest = "sha256:" + hashlib.sha256(job["metadata"]["name"].encode()).hexdigest()
+        report = json.dumps(
+            {"commit": commit, "time": _now(), "author": "A", "subject": "S", "go": "1.26"}
+        )
+        init = [_ended("fetch", 0, report)]
+        init.append(_ended("build", 1, self.error) if self.error else _ended("build", 0, digest))
+        main = [] if self.error else [_ended("push", 0, "")]
+        phase = "Failed" if self.error else "Succeeded"
+        self._write(pod, {"phase": phase, "initContainerStatuses": init, "containerStatuses": main})
+
+    def _run(self, pod: dict[str, Any]) -> None:
+        state = {"running": {"startedAt": _now()}}
+        container = {
+            "name": "app",
+            "image": "x",
+            "imageID": "x",
+            "ready": True,
+            "restartCount": 0,
+            "state": state,
+        }
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
+        self._write(
+            pod, {"phase": "Running", "conditions": [ready], "containerStatuses": [container]}
+        )
+
+    def _write(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
+        metadata = pod["metadata"]
+        self._plane.run(
+            "patch", "pod", metadata["name"], "-n", metadata["namespace"], "--subresource=status",
+            "--type=merge", "-p", json.dumps({"status": status}),
+        )  # fmt: skip
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _ended(name: str, code: int, message: str) -> dict[str, Any]:
+    state = {
+        "exitCode": code,
+        "reason": "Error" if code else "Completed",
+        "message": message,
+        "startedAt": _now(),
+        "finishedAt": _now(),
+        "containerID": "actor://none",
+    }
+    return {
+        "name": name,
+        "image": "x",
+        "imageID": "x",
+        "ready": False,
+        "restartCount": 0,
+        "state": {"terminated": state},
+    }

@@ -1,0 +1,366 @@
+"""The operator process against a real API server: CRD, rights, server-side apply, writes, restarts.
+
+No node: `controlplane.Actor` plays it. Everything else (validation, controllers, garbage
+collection, field ownership, the audit log) is Kubernetes' own.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import controlplane
+from controlplane import Actor, ControlPlane, Operator, Repository, until
+
+pytestmark = pytest.mark.e2e
+GOSERVICE = str(Path(sys.prefix) / "bin" / "goservice")
+
+
+@dataclass
+class Bed:
+    """Everything that a test needs."""
+
+    plane: ControlPlane
+    operator: Operator
+    actor: Actor
+    repository: Repository
+
+    def submit(self, **changes: Any) -> None:
+        spec = {
+            "source": {"git": {"url": self.repository.url}, "pollIntervalSeconds": 2},
+            "image": {"repository": "registry.example.com/shop/checkout"},
+            **changes,
+        }
+        body = {
+            "apiVersion": "goservice.dev/v1alpha1",
+            "kind": "GoService",
+            "metadata": {"name": "checkout", "namespace": "shop"},
+            "spec": spec,
+        }
+        self.plane.apply(body)
+
+    def patch(self, spec: dict[str, Any]) -> None:
+        self.plane.kubectl(
+            "patch",
+            "goservice",
+            "checkout",
+            "-n",
+            "shop",
+            "--type=merge",
+            "-p",
+            json.dumps({"spec": spec}),
+        )
+
+    def status(self) -> dict[str, Any]:
+        found = self.plane.get("goservice", "checkout")
+        return dict(found.get("status") or {}) if found else {}
+
+    def reason(self) -> str:
+        ready = [c for c in self.status().get("conditions", ()) if c["type"] == "Ready"]
+        return f"{ready[0]['status']} {ready[0]['reason']}" if ready else ""
+
+    def wait(self, what: str, found: Callable[[], Any], seconds: float = 40) -> Any:
+        def look() -> Any:
+            self.actor.act()
+            return found()
+
+        return until(f"{what}; it is {self.reason()!r}", look, seconds)
+
+    def wait_for(self, reason: str) -> None:
+        self.wait(reason, lambda: self.reason() == reason)
+
+    def deployment(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.plane.get("deployment", "checkout")
+        return found
+
+    def replicas_owner(self) -> list[str]:
+        fields = self.deployment_with_owners()["metadata"]["managedFields"]
+        return [f["manager"] for f in fields if "f:replicas" in f["fieldsV1"].get("f:spec", {})]
+
+    def deployment_with_owners(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.plane.get(
+            "deployment", "checkout", "shop", "--show-managed-fields"
+        )
+        return found
+
+
+@pytest.fixture(scope="module")
+def bed() -> Iterator[Bed]:
+    with tempfile.TemporaryDirectory(prefix="goservice-test-") as name:
+        folder = Path(name)
+        plane = ControlPlane(folder)
+        repository = Repository(folder)
+        settings = yaml.safe_load(
+            (controlplane.ROOT / "manifests" / "operator" / "settings.yaml").read_text()
+        )
+        settings["git"] = {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]}
+        (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+        operator = Operator(plane, folder / "settings.yaml")
+        try:
+            plane.start()
+            plane.kubectl("apply", "--server-side", "-f", str(controlplane.ROOT / "crds"))
+            plane.kubectl("apply", "-k", str(controlplane.ROOT / "manifests"))
+            plane.kubectl(
+                "scale", "-n", "goservice-system", "deployment/goservice-operator", "--replicas=0"
+            )
+            plane.kubectl("create", "namespace", "shop")
+            plane.kubectl(
+                "wait",
+                "--for=condition=Established",
+                "crd/goservices.goservice.dev",
+                "--timeout=20s",
+            )
+            repository.commit()
+            operator.start()
+            yield Bed(plane, operator, Actor(plane), repository)
+            operator.stop()
+        finally:
+            plane.stop()
+            repository.close()
+
+
+def test_a_short_resource_is_built_and_serves(bed: Bed) -> None:
+    before = len(bed.plane.writes())
+    bed.submit()
+    bed.wait_for("True Serving")
+    sent = Counter(bed.plane.writes()[before:])
+    assert sent.pop(("patch", "goservices/status")) <= 4
+    assert sent.pop(("create", "events")) <= 3
+    assert sent == {
+        ("create", "configmaps"): 1,
+        ("create", "jobs"): 1,
+        ("patch", "serviceaccounts"): 2,
+        ("patch", "deployments"): 1,
+        ("patch", "services"): 1,
+    }
+    bed.plane.kubectl(
+        "wait", "--for=condition=Ready", "goservice/checkout", "-n", "shop", "--timeout=10s"
+    )
+    image = bed.deployment()["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == bed.status()["servingImage"]
+    assert "@sha256:" in image
+
+
+def test_what_a_person_sees(bed: Bed) -> None:
+    table = bed.plane.kubectl("get", "gsvc", "-n", "shop", "-o", "wide")
+    assert table.split("\n")[0].split() == [
+        "NAME",
+        "READY",
+        "REASON",
+        "IMAGE",
+        "REPLICAS",
+        "COMMIT",
+        "AGE",
+    ]
+    events = bed.plane.kubectl("get", "events", "-n", "shop", "-o", "json")
+    ours = [
+        e["reason"]
+        for e in json.loads(events)["items"]
+        if e["involvedObject"]["kind"] == "GoService"
+    ]
+    assert sorted(ours) == ["Building", "RollingOut", "Serving"]
+    command = [
+        GOSERVICE,
+        "status",
+        "checkout",
+        "-n",
+        "shop",
+        "--kubeconfig",
+        str(bed.plane.kubeconfig),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "shop/checkout: Serving" in done.stdout
+    for path in (
+        "",
+        ".spec",
+        ".spec.build.modules",
+        ".spec.probes.readiness.httpGet",
+        ".status.conditions",
+    ):
+        assert "DESCRIPTION" in bed.plane.kubectl("explain", f"goservice{path}")
+
+
+def test_a_new_commit_rolls_out(bed: Bed) -> None:
+    serving = bed.status()["servingImage"]
+    commit = bed.repository.commit()
+    bed.wait(
+        "the new commit serves",
+        lambda: bed.reason() == "True Serving" and bed.status()["servingImage"] != serving,
+    )
+    assert bed.status()["commit"]["sha"] == commit
+    assert bed.status()["build"]["trigger"] == ["NewCommit"]
+
+
+def test_a_failed_build_changes_nothing_that_serves(bed: Bed) -> None:
+    before = bed.deployment()["spec"]
+    bed.actor.error = "# example.com/checkout\n./main.go:3:1: undefined: x\n"
+    bed.repository.commit()
+    bed.wait_for("False CompileFailed")
+    assert bed.deployment()["spec"] == before
+    status = bed.status()
+    assert "undefined: x" in status["build"]["logTail"]
+    words = shlex.split(status["build"]["logsCommand"])
+    assert words[:2] == ["kubectl", "logs"]
+    assert bed.plane.get("job", words[4].removeprefix("job/"))
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Available"] == "True"
+    bed.actor.error = ""
+    bed.repository.commit()
+    bed.wait_for("True Serving")
+
+
+def test_idle_and_restart_write_nothing_and_then_it_acts(bed: Bed) -> None:
+    before = bed.plane.writes()
+    time.sleep(20)
+    bed.operator.stop()
+    bed.operator.start()
+    time.sleep(10)
+    assert bed.plane.writes()[len(before) :] == []
+    bed.patch({"env": [{"name": "A", "value": "b"}]})
+    until("the change is applied", lambda: len(bed.plane.writes()) > len(before), 5)
+    bed.wait_for("True Serving")
+
+
+def test_a_kill_in_the_middle_of_a_build_builds_nothing_twice(bed: Bed) -> None:
+    jobs = len(bed.plane.get("jobs"))
+    bed.actor.hold = True
+    bed.repository.commit()
+    bed.wait_for("Unknown Building")
+    bed.operator.stop(kill=True)
+    bed.operator.start()
+    bed.actor.hold = False
+    bed.wait_for("True Serving")
+    assert len(bed.plane.get("jobs")) <= jobs + 1
+
+
+def test_rebuild_and_restart_requests_are_echoed(bed: Bed) -> None:
+    command = [
+        GOSERVICE,
+        "rebuild",
+        "checkout",
+        "-n",
+        "shop",
+        "--kubeconfig",
+        str(bed.plane.kubeconfig),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    bed.wait(
+        "the rebuild is handled",
+        lambda: bed.status().get("lastHandledRebuildAt") and bed.reason() == "True Serving",
+    )
+    assert bed.status()["build"]["trigger"] == ["RebuildRequested"]
+    assert bed.status()["build"]["attempt"] == 2
+    bed.plane.kubectl(
+        "annotate", "gsvc", "checkout", "-n", "shop", "goservice.dev/restart-requested-at=now"
+    )
+    bed.wait(
+        "the restart is handled",
+        lambda: (
+            bed.status().get("lastHandledRestartAt") == "now" and bed.reason() == "True Serving"
+        ),
+    )
+
+
+def test_replicas_change_hands(bed: Bed) -> None:
+    bed.plane.kubectl("scale", "goservice", "checkout", "-n", "shop", "--replicas=3")
+    bed.wait(
+        "three pods",
+        lambda: bed.status().get("readyReplicas") == 3 and bed.reason() == "True Serving",
+    )
+    assert bed.replicas_owner() == ["goservice-operator"]
+    bed.patch({"autoscaling": {"minReplicas": 2, "maxReplicas": 5}})
+    bed.wait("the autoscaler", lambda: bed.plane.get("hpa", "checkout"))
+    assert bed.deployment()["spec"]["replicas"] == 3
+    assert bed.replicas_owner() == ["goservice-operator-handover"]
+    bed.plane.kubectl("scale", "deployment", "checkout", "-n", "shop", "--replicas=4")
+    bed.wait("four pods", lambda: bed.status().get("readyReplicas") == 4)
+    assert bed.deployment()["spec"]["replicas"] == 4
+    bed.plane.kubectl(
+        "patch",
+        "gsvc",
+        "checkout",
+        "-n",
+        "shop",
+        "--type=json",
+        "-p",
+        '[{"op":"remove","path":"/spec/autoscaling"}]',
+    )
+    bed.wait("no autoscaler", lambda: not bed.plane.get("hpa", "checkout"))
+    bed.wait("three pods again", lambda: bed.status().get("readyReplicas") == 3)
+    bed.wait_for("True Serving")
+
+
+def test_a_pinned_digest_serves_and_needs_no_source(bed: Bed) -> None:
+    oldest = bed.status()["history"][-1]["image"]
+    bed.patch({"image": {"digest": oldest.partition("@")[2]}, "source": None})
+    bed.wait(
+        "the pinned image serves",
+        lambda: bed.status().get("servingImage") == oldest and bed.reason() == "True Serving",
+    )
+    assert {c["type"] for c in bed.status()["conditions"]} == {"Ready", "Available"}
+    bed.patch(
+        {
+            "image": {"digest": None},
+            "source": {"git": {"url": bed.repository.url}, "pollIntervalSeconds": 2},
+        }
+    )
+    bed.wait(
+        "the newest commit serves",
+        lambda: bed.status().get("servingImage") != oldest and bed.reason() == "True Serving",
+    )
+
+
+def test_suspend_holds_everything(bed: Bed) -> None:
+    bed.patch({"suspend": True})
+    bed.wait_for("True Suspended")
+    before = len(bed.plane.writes())
+    bed.repository.commit()
+    bed.patch({"env": []})
+    time.sleep(6)
+    assert [w for w in bed.plane.writes()[before:] if w != ("patch", "goservices/status")] == []
+    bed.patch({"suspend": False})
+    bed.wait_for("True Serving")
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ({"timeZone": "Mars/Olympus"}, "spec.timeZone"),
+        ({"image": {"repository": "A B"}}, "spec.image.repository"),
+        ({"source": None}, "is required unless image.digest is set"),
+        ({"rollout": {"maxSurge": 0}}, "must not be 0 when maxUnavailable is 0"),
+        ({"replicas": -1}, "spec.replicas"),
+        ({"user": {"name": "root"}}, "must not be root or nobody"),
+    ],
+)
+def test_the_api_server_refuses_bad_input(bed: Bed, spec: dict[str, Any], word: str) -> None:
+    done = bed.plane.run(
+        "patch", "gsvc", "checkout", "-n", "shop", "--type=merge", "-p", json.dumps({"spec": spec})
+    )
+    assert done.returncode != 0
+    assert word in done.stderr
+
+
+def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:
+    before = len(bed.plane.writes())
+    bed.plane.kubectl("delete", "goservice", "checkout", "-n", "shop")
+    kinds = "jobs,configmaps,serviceaccounts,deployments,services,hpa,pdb,pods"
+    managed = "app.kubernetes.io/managed-by=goservice-operator"
+
+    def gone() -> bool:
+        return bed.plane.try_kubectl("get", kinds, "-n", "shop", "-l", managed, "-o", "name") == ""
+
+    until("nothing is left", gone, 60)
+    assert bed.plane.writes()[before:] == []
