@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -333,8 +334,18 @@ def test_a_report_that_cannot_be_written_is_printed(
 # Finding the commit
 
 
-@pytest.mark.parametrize("revision", ["main", "", "HEAD", "refs/heads/main", "v1", "refs/tags/v1"])
-@pytest.mark.parametrize("server", ["", "v0/"])
+@pytest.mark.parametrize(
+    ("server", "revision"),
+    [
+        ("", "main"),
+        ("v0/", "main"),
+        ("v0/", ""),
+        ("v0/", "HEAD"),
+        ("v0/", "refs/heads/main"),
+        ("v0/", "v1"),
+        ("v0/", "refs/tags/v1"),
+    ],
+)
 def test_an_older_commit(origin: Origin, run: Run, server: str, revision: str) -> None:
     commit = origin.commit(GOOD)
     origin.commit({"more.go": "package main\n"})
@@ -362,6 +373,18 @@ def test_a_commit_deep_in_a_history(origin: Origin, run: Run, other: int) -> Non
     ]
     git(origin.work, "fast-import", "--quiet", given="".join(lines).encode())
     assert run(f"{origin.address}/v0/a.git", commit, revision="main")[0] == 0
+    gone = run(f"{origin.address}/v0/a.git", "f" * 40, revision="main", into=f"{origin.work}-2")
+    failed(gone, "RevisionNotFound", "not in the history of main")
+
+
+def test_a_server_that_fails_while_history_is_fetched(
+    origin: Origin, run: Run, path_git: Callable[[str, str], None]
+) -> None:
+    commit = origin.commit(GOOD)
+    origin.commit({"more": ""})
+    path_git("refs/heads/main", "echo 'fatal: the remote end hung up unexpectedly' >&2; exit 128")
+    outcome = run(f"{origin.address}/v0/a.git", commit, revision="main")
+    failed(outcome, "GitUnavailable", "does not answer as a git server")
 
 
 def test_a_full_commit_is_looked_for_everywhere(origin: Origin, run: Run) -> None:
@@ -436,6 +459,7 @@ def test_a_redirect_is_not_followed(origin: Origin, run: Run) -> None:
     [
         ("http://127.0.0.1:1/a.git", "does not accept a connection"),
         ("http://nowhere.invalid/a.git", "nowhere.invalid"),
+        ("http://[:::]/a.git", "[:::]"),
     ],
 )
 def test_nobody_answers(run: Run, url: str, word: str) -> None:
@@ -469,6 +493,8 @@ def test_a_flood_is_ended_and_not_kept(tree: Path, path_git: Callable[[str, str]
         "git@example.com:a.git",
         "https://user:canary@example.com/a.git",
         "https://example.com/a.git\n",
+        "https://[::1/a.git",
+        "https://[:::::]]/a.git",
     ],
 )
 def test_other_addresses_are_refused(
@@ -486,7 +512,7 @@ def test_git_itself_refuses_other_transports(tree: Path, url: str) -> None:
     git = git_module.Git(tree)
     git.run("init", "--quiet", "--template=")
     with pytest.raises(git_module.GitFailed) as raised:
-        download.ask(git, url, "HEAD")
+        download.ask(git, url, "--depth=1", "HEAD")
     assert raised.value.says("transport '.*' not allowed")
     wanted = source.Source(url, "", "", "", "", "")
     assert download.explained(raised.value, wanted, git, print).reason == "UnsafeSource"
@@ -657,7 +683,7 @@ def test_a_file_name_that_no_disk_takes(origin: Origin, run: Run) -> None:
         ("fetch", "echo 'error: index-pack died of signal 9' >&2; exit 128", "OutOfMemory"),
         ("checkout", "kill -9 $$", "OutOfMemory"),
         ("init", "kill -9 $$", "OutOfMemory"),
-        ("log", "exit 3", "GitUnavailable"),
+        ("log -1", "exit 3", "GitUnavailable"),
         # A server's own words do not decide what the failure is called.
         ("fetch", "echo 'remote: No space left on device' >&2; exit 128", "GitUnavailable"),
     ],
@@ -675,11 +701,25 @@ def test_the_machine_fails(
     failed(run(origin.url, commit), reason)
 
 
-_SMALL_DISK = """
+_ALONE = """
 import sys
 from goservice import fetch
 sys.exit(fetch.main(sys.argv[1], sys.argv[2], into=sys.argv[3], termination_log=sys.argv[4]))
 """
+
+
+def test_sigterm_ends_it_and_git_at_once(origin: Origin, tree: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _ALONE, f"{origin.address}/hang/a.git", "a" * 40, str(tree),
+         str(tmp_path / "log")],
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not origin.seen:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
+    assert process.wait(5) == 143
+    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a small disk")
@@ -690,7 +730,7 @@ def test_a_disk_that_is_really_full(origin: Origin, tmp_path: Path, tree: Path) 
     log = tmp_path / "log"
     mounted = f'mount -t tmpfs -o size=2m none {tree} 2>/dev/null || exit 77; exec "$@"'
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", mounted, "sh", sys.executable, "-c", _SMALL_DISK,
+        ["unshare", "--mount", "sh", "-c", mounted, "sh", sys.executable, "-c", _ALONE,
          origin.url, commit, str(tree), str(log)],
         check=False,
     )  # fmt: skip

@@ -1,19 +1,24 @@
 """What the build pod's first container runs: check one commit out, verify it, report.
 
-It needs nothing but git and the standard library. What the repository says is material, never an
-instruction: git runs without any configuration but ours, no link may leave the tree, and nothing
-that the server or the repository wrote reaches the report but a commit's own four facts and names
-of files, cleaned and capped. It never builds anything and never follows a submodule.
+It needs nothing but git and files. What the repository says is material, never an instruction: git
+runs without any configuration but ours, no link may leave the tree, and nothing that the server or
+the repository wrote reaches the report but a commit's own facts, go.mod's two lines and names of
+files, cleaned and capped. It never builds anything and never follows a submodule.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from goservice.conditions import Reason
 from goservice.fetch import download, links, module
@@ -49,7 +54,8 @@ def main(
     )
     report: dict[str, str]
     try:
-        report = fetch(source, Git(Path(into).absolute()), say)
+        with _ending_at_once():
+            report = fetch(source, Git(Path(into).absolute()), say)
         code = 0
     except Refused as refused:
         report = {
@@ -127,6 +133,20 @@ def _facts(commit: str, git: Git) -> dict[str, str]:
         "author": shown(author, LONGEST_AUTHOR),
         "subject": shown(subject, LONGEST_SUBJECT),
     }
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Obey SIGTERM, which the kernel keeps from a container's first process unless it asks."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print(line: str) -> None:

@@ -44,9 +44,15 @@ _SIGNS: tuple[tuple[str, Reason, str], ...] = (
 
 
 def get(source: Source, git: Git, say: Say) -> None:
+    """Bring the commit into a new repository: alone if the server gives it so, else with history.
+
+    Raises:
+        Refused: the repository does not have it, or it is no commit.
+        GitFailed: the server or the machine did not do its part; see `explained`.
+    """
     git.run("init", "--quiet", "--template=", "--initial-branch=main")
     try:
-        ask(git, source.url, source.commit, "--depth=1")
+        ask(git, source.url, "--depth=1", source.commit)
     except GitFailed as failed:
         # Old protocol: not at a branch's end. Missing: gone, or out of sight for some servers.
         hidden = failed.says(r"unadvertised object")
@@ -63,12 +69,9 @@ def get(source: Source, git: Git, say: Say) -> None:
         )
 
 
-def ask(git: Git, url: str, *what: str) -> None:
-    options = [word for word in what if word.startswith("--")]
-    refs = [word for word in what if not word.startswith("--")]
-    git.run(
-        "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *options, "--", url, *refs
-    )  # fmt: skip
+def ask(git: Git, url: str, depth: str, *refs: str) -> None:
+    """Fetch something from a server, and nothing that it did not ask for."""
+    git.run("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", depth, "--", url, *refs)
 
 
 def _download_history(source: Source, git: Git, *, whole: bool) -> None:
@@ -132,6 +135,12 @@ def _kind(name: str, git: Git) -> str:
 
 
 def check_out(source: Source, git: Git) -> None:
+    """Write the commit's files, and make sure that they are the commit's.
+
+    Raises:
+        Refused: a file of it cannot be written anywhere.
+        GitFailed: the machine did not do its part.
+    """
     try:
         git.run("checkout", "--quiet", "--force", "--detach", source.commit)
     except GitFailed as failed:
@@ -183,6 +192,7 @@ def _disk_full() -> Refused:
 
 
 def unwritable(error: OSError) -> Refused:
+    """Tell why a file or folder of the tree could not be written or read."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full()
     return Refused(

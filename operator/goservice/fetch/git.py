@@ -110,7 +110,12 @@ class Git:
         ) as process:
             assert process.stdout is not None
             assert process.stderr is not None
-            output, errors, late = _read(process, self.deadline_seconds)
+            try:
+                output, errors, late = _read(process, self.deadline_seconds)
+            except SystemExit:
+                # The container is being ended; waiting for git would take its whole grace period.
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
         if late or process.returncode != 0:
             if process.returncode == -signal.SIGKILL and not late:
                 errors += "\ngit died of signal 9"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from goservice.conditions import Reason
 from goservice.errors import GoServiceError
@@ -40,7 +39,7 @@ class Source:
     @property
     def host(self) -> str:
         """What messages call the repository's server."""
-        return urlsplit(self.url).hostname or "the server"
+        return self.url.partition("://")[2].partition("/")[0] or "the server"
 
 
 def shown(text: str, most: int) -> str:
@@ -55,8 +54,14 @@ def shown(text: str, most: int) -> str:
 
 
 def check_arguments(source: Source) -> None:
-    """Refuse what git or a path could read another way; the operator refused it before."""
-    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:-]+/[\x21-\x7e]+", source.url):
+    """Refuse what git or a path could read another way; the operator refused it before.
+
+    Raises:
+        Refused: an argument is not of its form.
+    """
+    if not re.fullmatch(
+        r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/[\x21-\x7e]+", source.url
+    ):
         raise Refused(
             Reason.UNSAFE_SOURCE,
             "The repository's address is not allowed: set spec.source.git.url to an https:// "
