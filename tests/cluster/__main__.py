@@ -104,9 +104,9 @@ def load(names: tuple[str, ...]) -> None:
 @main.command("operator-image")
 def operator_image() -> None:
     """Build the operator's image in the cluster from the project's Dockerfile."""
-    from cluster import operator
+    from cluster import operatorimage
 
-    click.echo(operator.build())
+    click.echo(operatorimage.build())
 
 
 @main.command("git-add")

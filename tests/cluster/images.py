@@ -57,7 +57,9 @@ class Recipe:
     def hash(self) -> str:
         """The hash of everything that decides what the image is."""
         parts = (RECIPE, self.content, repr(sorted(self.environment.items())))
-        return hashlib.sha256("\0".join((*parts, self.entrypoint, self.command)).encode()).hexdigest()
+        return hashlib.sha256(
+            "\0".join((*parts, self.entrypoint, self.command)).encode()
+        ).hexdigest()
 
 
 def architecture() -> str:
@@ -77,8 +79,11 @@ def busybox() -> Path:
     with progress.step("fetch busybox-static"):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        commands.run(["apt-get", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
-                     folder=folder, timeout=300)
+        commands.run(
+            ["apt-get", "download", "-o", "APT::Sandbox::User=root", "busybox-static"],
+            folder=folder,
+            timeout=300,
+        )
         package = next(folder.glob("*.deb"))
         commands.run(["dpkg-deb", "-x", package, folder])
         package.unlink()
@@ -89,7 +94,8 @@ def busybox() -> Path:
     return program
 
 
-def _busybox_entries() -> list[layers.Entry]:
+def busybox_entries() -> list[layers.Entry]:
+    """What busybox and its links put into an image."""
     program = busybox()
     entries: list[layers.Entry] = [
         ("etc/passwd", PASSWD, 0o644),
@@ -144,7 +150,7 @@ def busybox_image() -> Recipe:
     return Recipe(
         "busybox:1",
         _file_hash(busybox()),
-        _tar(_busybox_entries, _nothing),
+        _tar(busybox_entries, _nothing),
         environment={"PATH": SEARCH_PATH},
         command="sh",
     )
@@ -156,7 +162,7 @@ def golang() -> Recipe:
     version = (root / "VERSION").read_text().split()[0]
 
     def entries() -> list[layers.Entry]:
-        return [*_busybox_entries(), ("usr/local/go", root, 0o755), ("go", "", 0o1777)]
+        return [*busybox_entries(), ("usr/local/go", root, 0o755), ("go", "", 0o1777)]
 
     return Recipe(
         "golang:1",
@@ -240,8 +246,14 @@ def _debootstrap(root: Path, tarball: Path) -> None:
         timeout=1800,
         advice="GOSERVICE_DEBIAN_MIRROR names another mirror.",
     )
-    for folder in ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man",
-                   "usr/share/locale", "var/log"):
+    for folder in (
+        "var/cache/apt/archives",
+        "var/lib/apt/lists",
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+        "var/log",
+    ):
         shutil.rmtree(root / folder, ignore_errors=True)
         (root / folder).mkdir(parents=True)
     tarball.parent.mkdir(parents=True, exist_ok=True)

@@ -70,9 +70,7 @@ def _one(
         archive.addfile(info)
 
 
-def _folder(
-    archive: tarfile.TarFile, source: Path, name: str, skip: Skip, made: set[str]
-) -> None:
+def _folder(archive: tarfile.TarFile, source: Path, name: str, skip: Skip, made: set[str]) -> None:
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source).as_posix()
         if skip(relative):

@@ -77,8 +77,5 @@ def status() -> Status:
         return Status("Stopped", None, "", {})
     if not node.healthy():
         return Status("Unhealthy", running.pid, str(paths.kubeconfig()), {})
-    digests = {
-        name: images.digest(f"{paths.REGISTRY}/{name}:1")
-        for name in images.RECIPES
-    }
+    digests = {name: images.digest(f"{paths.REGISTRY}/{name}:1") for name in images.RECIPES}
     return Status("Running", running.pid, str(paths.kubeconfig()), digests)

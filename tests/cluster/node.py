@@ -19,7 +19,13 @@ from typing import Any
 
 from cluster import commands, layout, paths, pki, progress, programs
 
-KUBE_NAMES = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+KUBE_NAMES = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+)
 CGROUPS = Path("/sys/fs/cgroup")
 STOP_SECONDS = 30.0
 READY_SECONDS = 120.0

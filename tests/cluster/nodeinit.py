@@ -75,6 +75,9 @@ def network() -> None:
         time.sleep(0.02)
     command("ip", "address", "add", f"{paths.UPLINK_ADDRESS}/30", "dev", paths.NODE_LINK)
     command("ip", "link", "set", paths.NODE_LINK, "up")
+    # Without a default route the node itself would find no way to a Service before it is rewritten.
+    source = ("src", paths.BRIDGE_ADDRESS)
+    command("ip", "route", "add", paths.SERVICE_SUBNET, "dev", paths.BRIDGE, *source)
 
 
 class Supervisor:
