@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kubernetes_validate import validate
 
-from goservice import dockerfile, names, settings, spec
+from goservice import cli, dockerfile, names, settings, spec
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 
@@ -35,9 +36,19 @@ def _dockerignore(service: spec.GoService, platform: settings.Settings) -> str:
     return dockerfile.dockerignore()
 
 
+def _objects(service: spec.GoService, platform: settings.Settings) -> str:
+    """Every object but the ConfigMap, which the other files show."""
+    every = [o for o in cli.objects(service, platform, COMMIT) if o["kind"] != "ConfigMap"]
+    for version in ("1.33", "1.37"):
+        for manifest in every:
+            validate(manifest, version, strict=True)
+    return yaml.safe_dump_all(every, sort_keys=False, width=100)
+
+
 RENDERERS: Mapping[str, Callable[[spec.GoService, settings.Settings], str]] = {
     "Dockerfile": _dockerfile,
     "Dockerfile.dockerignore": _dockerignore,
+    "objects.yaml": _objects,
 }
 """What makes each file of a case. A service that builds nothing has none of these."""
 

@@ -84,7 +84,7 @@ MEANING: Mapping[Reason, str] = {
     Reason.REVISION_NOT_FOUND: "The repository does not have the revision.",
     Reason.GIT_AUTHENTICATION_FAILED: "The repository asks for credentials, or does not exist.",
     Reason.GIT_UNAVAILABLE: "The repository does not answer; asked again.",
-    Reason.UNSAFE_SOURCE: "The repository holds a link that leaves it.",
+    Reason.UNSAFE_SOURCE: "The repository or its address is not safe to fetch; the message says why.",
     Reason.NO_GO_MOD: "There is no go.mod in source.git.directory.",
     Reason.NO_MAIN_PACKAGE: "build.package is not a main package.",
     Reason.GO_VERSION_TOO_OLD: "go.mod asks for a newer Go than the builder image has.",
