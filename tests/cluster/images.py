@@ -126,7 +126,7 @@ def _nothing(_: str) -> bool:
     return False
 
 
-def _go_skip(relative: str) -> bool:
+def left_out_of_go(relative: str) -> bool:
     """What a compiler does not need of a Go distribution; a test of that is in the unit tests."""
     return relative.split("/")[0] in {"test", "doc", "api", "misc", ".git"} or (
         "/testdata/" in f"/{relative}/" or relative.endswith("_test.go")
@@ -167,7 +167,7 @@ def golang() -> Recipe:
     return Recipe(
         "golang:1",
         f"{version} {_file_hash(busybox())}",
-        _tar(entries, _go_skip),
+        _tar(entries, left_out_of_go),
         environment={
             "PATH": f"/go/bin:/usr/local/go/bin:{SEARCH_PATH}",
             "GOPATH": "/go",

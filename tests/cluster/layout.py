@@ -66,7 +66,7 @@ def services(run: Path, binaries: dict[str, Path], python: str) -> list[Service]
                     {
                         "etcd-servers": "http://127.0.0.1:2379",
                         "advertise-address": bridge,
-                        "bind-address": "0.0.0.0",  # noqa: S104 - of the node's own namespace.
+                        "bind-address": "0.0.0.0",
                         "secure-port": "6443",
                         "service-cluster-ip-range": paths.SERVICE_SUBNET,
                         "authorization-mode": "Node,RBAC",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster import commands, layout, paths, pki, progress, programs
+from cluster import commands, layout, paths, pki, programs, progress
 
 KUBE_NAMES = (
     "kube-apiserver",

@@ -48,10 +48,10 @@ def build() -> str:
     wanted = sources_hash()
     with progress.step(f"image {NAME}:{TAG}, built in the cluster") as step:
         there = images.digest(REFERENCE)
-        if there and stamp.exists():
-            if json.loads(stamp.read_text()) == {"hash": wanted, "digest": there}:
-                step.skipped = "unchanged"
-                return _pinned(there)
+        known = json.loads(stamp.read_text()) if stamp.exists() else {}
+        if there and known == {"hash": wanted, "digest": there}:
+            step.skipped = "unchanged"
+            return _pinned(there)
         step.note = "wheels"
         wheels = _wheels()
         step.note = "context"
