@@ -245,11 +245,12 @@ def stop() -> bool:
     """
     marked = processes()
     with progress.step("stop the node") as step:
-        for pid, words in marked.items():
-            if "cluster.nodeinit" in words:
-                _kill(pid)
+        killed = [pid for pid, words in marked.items() if "cluster.nodeinit" in words]
+        for pid in killed:
+            _kill(pid)
         until = time.monotonic() + STOP_SECONDS
-        while left := processes():
+        # An ending process has no environment any more: process 1 is waited for by its id.
+        while left := {*processes(), *(pid for pid in killed if Path(f"/proc/{pid}").exists())}:
             step.note = f"{len(left)} processes left"
             if time.monotonic() > until:
                 raise commands.Failed(f"These processes of the node do not end: {sorted(left)}")
