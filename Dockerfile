@@ -8,6 +8,6 @@ RUN if ! command -v git; then apt-get update && apt-get install -y --no-install-
 COPY wheels /wheels
 RUN python3 -m venv /opt/goservice && /opt/goservice/bin/pip install --no-cache-dir --no-index --find-links=/wheels goservice-operator
 
-ENV PATH=/opt/goservice/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV USER=goservice HOME=/tmp PATH=/opt/goservice/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 ENTRYPOINT ["/opt/goservice/bin/goservice"]
