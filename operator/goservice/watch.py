@@ -245,13 +245,14 @@ def _token() -> str:
 
 
 async def _login(**arguments: Any) -> Any:
-    """A session that reads its token anew for each request: tokens rotate."""
-    if not _token():
+    """In a pod a session that reads its token anew for each request: tokens rotate."""
+    host, port = (
+        os.environ.get("KUBERNETES_SERVICE_HOST"),
+        os.environ.get("KUBERNETES_SERVICE_PORT"),
+    )
+    if not _token() or not host or "KUBECONFIG" in os.environ:
         return kopf.login_with_kubeconfig(**arguments)
-    found = kopf.login_with_service_account(**arguments)
-    if found is None or not found.server:
-        return found
-    context = ssl.create_default_context(cafile=found.ca_path)
+    context = ssl.create_default_context(cafile=str(TOKEN.with_name("ca.crt")))
 
     async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
         request.headers["Authorization"] = f"Bearer {_token()}"
@@ -260,7 +261,9 @@ async def _login(**arguments: Any) -> Any:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=context), middlewares=(authorise,)
     )
-    return kopf.AiohttpSession(aiohttp_session=session, server=found.server)
+    # By address: a name would need the cluster's DNS to be well before the operator is.
+    address = f"[{host}]" if ":" in host else host
+    return kopf.AiohttpSession(aiohttp_session=session, server=f"https://{address}:{port}")
 
 
 def kopf_settings() -> kopf.OperatorSettings:
