@@ -246,7 +246,6 @@ def _push(service: GoService, settings: Settings, commit: str, inputs: str, plac
             LAYOUT,
             f"--destination={names.destination(service, commit, inputs)}",
             "--push-retry=3",
-            "--log-format=text",
             "--credential-helpers=",
             *(f"--insecure-registry={host}" for host in settings.builds.insecure_registries),
         ],
