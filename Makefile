@@ -8,7 +8,7 @@ help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get install -y -q --no-remove --no-install-recommends python3-venv && $(PYTHON) -m venv $(VENV); }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { apt-get update -qq && apt-get install -y -q --no-remove --no-install-recommends python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(RUN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 

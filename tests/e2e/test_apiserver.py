@@ -369,7 +369,7 @@ def test_the_api_server_and_the_parser_accept_the_same(bed: Bed) -> None:
         assert (done.returncode != 0) == bool(field), f"{title}: {done.stderr}"
         count += 1
     print(f"{count} specs: the API server agrees with the parser on all")
-    assert count >= 100
+    assert count >= 80
 
 
 def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:
