@@ -144,8 +144,6 @@ def step(
         found = _known(service, observed, newest, now)
         if found is not None:
             return found
-    elif rebuild and newest is None and not _fresh(observed):
-        pass
     return _start(service, observed, settings, now, commit, inputs, jobs, newest)
 
 
@@ -391,12 +389,14 @@ def _start(
             f" the platform runs {settings.builds.max_concurrent} at once."
         )
         return BuildStep("Queued", Reason.BUILD_QUEUED, message, wanted)
-    retried = newest is not None and isinstance(newest.outcome, kaniko.Failed)
-    again = retried and "Retry" in triggers and newest is not None and newest.outcome.retry  # type: ignore[union-attr]
+    tries = 1
+    if newest and isinstance(newest.outcome, kaniko.Failed) and newest.outcome.retry:
+        # Past the last try only a new generation comes here: it starts to count anew.
+        tries = newest.tries + 1 if triggers == ("Retry",) and newest.tries < TRIES else 1
     notes = {
         names.TRIGGER: ",".join(triggers),
         names.GENERATION: str(service.generation),
-        names.TRIES: str(newest.tries + 1 if again and newest else 1),
+        names.TRIES: str(tries),
         **_hashes(service, settings, commit),
     }
     if service.rebuild_requested_at:

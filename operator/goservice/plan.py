@@ -211,21 +211,9 @@ def _as_it_was(observed: Observed, *kinds: Type) -> list[Condition]:
 def _suspended(service: GoService, observed: Observed, now: datetime) -> Plan:
     """Nothing is built, deployed or polled. A build that runs ends and is recorded."""
     before = find(observed.status, Type.READY)
-    waiting = [
-        word
-        for word, waits in (
-            (
-                "a spec change",
-                observed.status.get("observedGeneration", 0)
-                not in (0, service.generation - 1, service.generation),
-            ),
-            ("a rebuild request", builds.pending_rebuild(service, observed)),
-        )
-        if waits
-    ]
     message = "Suspended: nothing is built or changed; what runs keeps running."
-    if waiting:
-        message += f" Waiting: {', '.join(waiting)}."
+    if builds.pending_rebuild(service, observed):
+        message += " A rebuild request waits."
     message += f' Resume: kubectl patch goservice {service.name} -n {service.namespace} --type=merge -p \'{{"spec":{{"suspend":false}}}}\''
     deployment = observed.child("Deployment", service.name, service.uid)
     shown = [

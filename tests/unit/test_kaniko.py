@@ -116,6 +116,18 @@ def test_failures(row: tuple[Any, Any, Any, Reason]) -> None:
     assert outcome.message
 
 
+def test_a_push_that_only_shows_kanikos_usage_is_not_called_denied() -> None:
+    """Kaniko prints its usage after the error of a push, and the kubelet keeps the end alone."""
+    usage = (
+        "  --push-ignore-immutable-tag-errors   If true, known tag immutability errors are ignored"
+    )
+    outcome = failed(
+        [fetched(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1, usage)]
+    )
+    assert isinstance(outcome, kaniko.Failed)
+    assert outcome.reason is Reason.REGISTRY_UNAVAILABLE
+
+
 def test_every_reason_has_a_row() -> None:
     assert {row[3] for row in ROWS.values()} | {
         Reason.DEADLINE_EXCEEDED

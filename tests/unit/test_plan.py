@@ -203,6 +203,16 @@ def test_retries_end() -> None:
     assert verdict(decided) == "F - T F F"
 
 
+def test_a_new_generation_counts_tries_anew() -> None:
+    job = f.job(f.service(), ended="Failed", **{names.TRIES: "5"})
+    pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
+    decided = decide(f.service(generation=2, replicas=2), f.observed(job, pod), seconds=9999)
+    made = next(
+        w.manifest for w in decided.writes if isinstance(w, Create) and w.manifest["kind"] == "Job"
+    )
+    assert made["metadata"]["annotations"][names.TRIES] == "1"
+
+
 def test_a_new_generation_ends_a_failure() -> None:
     failed = f.service()
     job = f.job(failed, ended="Failed")
@@ -287,6 +297,11 @@ def test_suspended_keeps_the_generation_that_was_acted_upon() -> None:
     assert decided.status["observedGeneration"] == 1
     assert verdict(decided) == "T - - T T"
     assert reason(decided) == "Suspended"
+    assert "waits" not in find(decided.status, Type.READY)["message"]
+    asked = f.service(generation=2, suspend=True, annotations={spec.REBUILD_ANNOTATION: "now"})
+    told = decide(asked, world)
+    assert told.status is not None
+    assert "A rebuild request waits." in find(told.status, Type.READY)["message"]
     assert not decided.poll
 
 
