@@ -31,6 +31,18 @@ unit: setup ## Tests that need no cluster
 e2e: setup ## The operator against a real API server (the first run compiles Kubernetes: 10 minutes)
 	$(RUN)/python -m pytest -q -m e2e
 
+# A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
+ON_PURPOSE := $(if $(filter command line,$(origin KUBECONFIG)),GOSERVICE_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)))
+CLUSTER := cd tests && $(ON_PURPOSE) $(abspath $(RUN))/python -m cluster
+
+.PHONY: demo
+demo: setup ## From nothing to a running service on a real cluster, shown as it happens
+	@$(CLUSTER) demo
+
+.PHONY: demo-down
+demo-down: setup ## Remove what the demo made; only the cache folder stays
+	@$(CLUSTER) demo-down
+
 .PHONY: test
 test: check unit e2e ## Everything that CI runs
 

@@ -53,6 +53,22 @@ def down() -> None:
 
 
 @main.command()
+def demo() -> None:
+    """From nothing to a running service, shown as it happens (`make demo`)."""
+    from cluster import demo
+
+    demo.run()
+
+
+@main.command("demo-down")
+def demo_down() -> None:
+    """Remove what the demo made (`make demo-down`)."""
+    from cluster import demo
+
+    demo.down()
+
+
+@main.command()
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
 def status(output: str) -> None:
     """Say what runs."""
@@ -143,11 +159,12 @@ def footprint() -> None:
 
 
 @main.command("serve-git", hidden=True)
-def serve_git() -> None:
+@click.option("--address", default=paths.BRIDGE_ADDRESS)
+def serve_git(address: str) -> None:
     """Serve git; the node runs this."""
     from cluster import servers
 
-    servers.serve(servers.GitHandler, paths.GIT_PORT)
+    servers.serve(servers.GitHandler, paths.GIT_PORT, address)
 
 
 @main.command("serve-modules", hidden=True)

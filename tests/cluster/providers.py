@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from cluster import commands, local, paths, progress
+from cluster import commands, equipment, local, progress
+from cluster.kind import Kind
 
 VARIABLE = "GOSERVICE_TEST_KUBECONFIG"
-KIND_NAME = "goservice-testbed"
 
 
 class Provider(Protocol):
@@ -27,6 +27,10 @@ class Provider(Protocol):
 
     def up(self) -> Path:
         """Start or reuse the cluster; return its kubeconfig."""
+        ...
+
+    def equip(self) -> equipment.Equipment:
+        """Provide images, a registry and a repository for the running cluster."""
         ...
 
     def down(self) -> bool:
@@ -47,54 +51,13 @@ class Existing:
             raise commands.Failed(f"{VARIABLE} names no file: {self.kubeconfig}")
         return self.kubeconfig
 
+    def equip(self) -> equipment.Equipment:
+        """Take what the user names."""
+        return equipment.named(os.environ)
+
     def down(self) -> bool:
         """Leave the user's cluster alone."""
         return False
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind cluster on a Docker engine."""
-
-    name: str = "kind"
-
-    @property
-    def kubeconfig(self) -> Path:
-        """Its own file: the user's kubeconfig is not edited."""
-        return paths.cache() / "kind.kubeconfig"
-
-    def create_command(self) -> list[str]:
-        """The command that starts it."""
-        return [
-            *("kind", "create", "cluster", "--name", KIND_NAME),
-            *("--kubeconfig", str(self.kubeconfig), "--wait", "120s"),
-        ]
-
-    def delete_command(self) -> list[str]:
-        """The command that removes it."""
-        return [
-            *("kind", "delete", "cluster", "--name", KIND_NAME),
-            *("--kubeconfig", str(self.kubeconfig)),
-        ]
-
-    def exists(self) -> bool:
-        """Whether kind lists it."""
-        return KIND_NAME in commands.run(["kind", "get", "clusters"], timeout=60).split()
-
-    def up(self) -> Path:
-        """Create it unless it is there."""
-        if not self.exists():
-            with progress.step("create the kind cluster"):
-                paths.cache().mkdir(parents=True, exist_ok=True)
-                commands.run(self.create_command(), timeout=900)
-        return self.kubeconfig
-
-    def down(self) -> bool:
-        """Delete it where it is there."""
-        if not self.exists():
-            return False
-        commands.run(self.delete_command(), timeout=300)
-        return True
 
 
 @dataclass(frozen=True)
@@ -106,6 +69,10 @@ class Local:
     def up(self) -> Path:
         """Start or reuse the node."""
         return local.up()
+
+    def equip(self) -> equipment.Equipment:
+        """Make everything from what this machine has."""
+        return equipment.local()
 
     def down(self) -> bool:
         """Stop the node."""

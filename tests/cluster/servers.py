@@ -150,8 +150,12 @@ def download_folder() -> Path:
     return paths.modules() / "cache" / "download"
 
 
-def serve(handler: type[http.server.BaseHTTPRequestHandler], port: int) -> NoReturn:
-    """Serve for ever on the bridge address."""
-    server = http.server.ThreadingHTTPServer((paths.BRIDGE_ADDRESS, port), handler)
+def serve(
+    handler: type[http.server.BaseHTTPRequestHandler],
+    port: int,
+    address: str = paths.BRIDGE_ADDRESS,
+) -> NoReturn:
+    """Serve for ever, on the bridge address unless told otherwise."""
+    server = http.server.ThreadingHTTPServer((address, port), handler)
     server.serve_forever()
     raise AssertionError("serve_forever returned")

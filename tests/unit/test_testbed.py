@@ -12,6 +12,7 @@ from cluster import (
     commands,
     footprint,
     images,
+    kind,
     kubectl,
     layers,
     layout,
@@ -33,7 +34,7 @@ class TestProviders:
         assert chosen == providers.Existing(Path("/some/file"))
 
     def test_kind_where_docker_answers(self) -> None:
-        assert providers.choose({}, docker=lambda: True) == providers.Kind()
+        assert providers.choose({}, docker=lambda: True) == kind.Kind()
 
     def test_else_local(self) -> None:
         assert providers.choose({}, docker=lambda: False) == providers.Local()
@@ -54,12 +55,12 @@ class TestProviders:
         assert providers.Existing(tmp_path).down() is False
 
     def test_kind_uses_a_kubeconfig_of_its_own(self) -> None:
-        kind = providers.Kind()
-        for words in (kind.create_command(), kind.delete_command()):
-            assert words[words.index("--kubeconfig") + 1] == str(kind.kubeconfig)
-            assert words[words.index("--name") + 1] == providers.KIND_NAME
+        chosen = kind.Kind()
+        for words in (chosen.create_command(), chosen.delete_command()):
+            assert words[words.index("--kubeconfig") + 1] == str(chosen.kubeconfig)
+            assert words[words.index("--name") + 1] == kind.NAME
             assert words[0] == "kind"
-        assert kind.kubeconfig.is_relative_to(paths.cache())
+        assert chosen.kubeconfig.is_relative_to(paths.cache())
 
 
 class TestPrograms:
