@@ -1,7 +1,8 @@
 """Kaniko, the engine that builds: what its containers are given, and what their end means.
 
 Two pure functions: `containers` and `outcome`. Nothing outside this module knows Kaniko's flags,
-paths or words; another engine would be another module with the same two.
+paths or words; another engine would be another module with the same two. Kaniko's own `push` ends
+with its usage instead of its error, so Skopeo pushes.
 
 A digest counts only when every container exited 0: Kaniko writes it before the image is whole, and
 user code can write the file too. Texts from a pod are stripped of control characters and capped.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice import dockerfile, names
+from goservice import dockerfile, names, skopeo
 from goservice.conditions import Reason
 from goservice.settings import Settings
 from goservice.spec import GoService
@@ -237,24 +238,18 @@ def _build(service: GoService, settings: Settings, commit: str, inputs: str) -> 
 
 
 def _push(service: GoService, settings: Settings, commit: str, inputs: str, place: str) -> Manifest:
+    registry = service.spec.image.repository.partition("/")[0]
     secret = service.spec.image.push_secret_ref
     return {
         "name": PUSH,
-        "image": settings.images.kaniko,
-        "args": [
-            "push",
+        "image": settings.images.operator,
+        "command": list(skopeo.COMMAND),
+        "args": skopeo.arguments(
             LAYOUT,
-            f"--destination={names.destination(service, commit, inputs)}",
-            "--push-retry=3",
-            "--credential-helpers=",
-            *(f"--insecure-registry={host}" for host in settings.builds.insecure_registries),
-        ],
-        "env": [
-            {"name": "container", "value": "kube"},
-            {"name": "USER", "value": "root"},
-            {"name": "HOME", "value": "/root"},
-            {"name": "DOCKER_CONFIG", "value": place},
-        ],
+            names.destination(service, commit, inputs),
+            authfile=f"{place}/config.json" if secret else "",
+            insecure=registry in settings.builds.insecure_registries,
+        ),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "output", "mountPath": OUTPUT, "readOnly": True},
@@ -264,6 +259,7 @@ def _push(service: GoService, settings: Settings, commit: str, inputs: str, plac
             "requests": {"cpu": "50m", "memory": "64Mi"},
             "limits": {"memory": "512Mi"},
         },
+        # Kaniko writes layers that only its own user may read: mode 0600, uid 0.
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -390,14 +386,6 @@ _BUILD_SIGNS: tuple[tuple[str, Reason, str], ...] = (
     (r"(?m)^# \S+", Reason.COMPILE_FAILED, "The program does not compile."),
 )  # fmt: skip
 
-_PUSH_SIGNS: tuple[tuple[str, Reason, str], ...] = (
-    (r"UNAUTHORIZED|DENIED|denied|401|403|NAME_INVALID|no basic auth|authentication required",
-     Reason.PUSH_DENIED,
-     "The registry refuses the push: look at image.repository and image.pushSecretRef."),
-    (r"no space left on device", Reason.DISK_FULL, "The push ran out of disk space."),
-    (r"", Reason.REGISTRY_UNAVAILABLE, "The registry does not take the image."),
-)  # fmt: skip
-
 
 def _failed(container: str, state: Mapping[str, Any]) -> Failed:
     text = str(state.get("message", ""))
@@ -408,7 +396,9 @@ def _failed(container: str, state: Mapping[str, Any]) -> Failed:
         return Failed(Reason.OUT_OF_MEMORY, message, container, tail(text))
     if container == FETCH:
         return _fetch_failed(text)
-    for pattern, reason, message in _BUILD_SIGNS if container == BUILD else _PUSH_SIGNS:
+    if container == PUSH and (why := skopeo.failure(text)):
+        return Failed(*why, container, tail(text))
+    for pattern, reason, message in _BUILD_SIGNS if container == BUILD else ():
         found = re.search(pattern, text)
         if found:
             words = {k: clean(v)[:40] for k, v in found.groupdict().items()}

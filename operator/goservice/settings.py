@@ -45,7 +45,7 @@ class Images(Section):
     """The images that the operator runs and builds on. All are written out in the install's file."""
 
     operator: ImageName
-    """The operator's own image: the build pod's `fetch` container runs it."""
+    """The operator's own image: the build pod's `fetch` and `push` containers run it."""
     kaniko: ImageName
     """The Kaniko executor."""
     builder: ImageName
@@ -104,7 +104,7 @@ class Builds(Section):
     cache_size_limit: str = "8Gi"
     """Space for Go's build and module caches during a build."""
     insecure_registries: tuple[str, ...] = ()
-    """Registries (host:port) that are spoken to by plain HTTP."""
+    """Registries (host:port) that may speak plain HTTP."""
     registry_mirrors: tuple[str, ...] = ()
     """Mirrors of Docker Hub."""
 

@@ -23,7 +23,7 @@ RECIPE = "3"  # Counts up when an assembling function below changes what it make
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BASE_PACKAGES = (
     *("ca-certificates", "git", "openssh-client", "python3", "python3-pip", "python3-venv"),
-    "tzdata",
+    *("skopeo", "tzdata"),
 )
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 GROUP = b"root:x:0:\nnogroup:x:65534:\n"
@@ -216,7 +216,7 @@ def suite() -> str:
 
 
 def operator_base() -> Recipe:
-    """The base of the operator's own image: a minimal Debian with Python and git."""
+    """The base of the operator's own image: a minimal Debian with Python, git and Skopeo."""
     content = f"{suite()} {architecture()} {' '.join(BASE_PACKAGES)} {RECIPE}"
     tarball = paths.cache() / "bases" / f"{hashlib.sha256(content.encode()).hexdigest()[:16]}.tar"
 

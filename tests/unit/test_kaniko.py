@@ -20,7 +20,9 @@ TOO_OLD = "go: go.mod requires go >= 1.99 (running go 1.27.3; GOTOOLCHAIN=local)
 MODULE = "go: example.com/missing@v1.2.3: reading http://10.0.0.1/example.com/missing/@v/v1.2.3.mod: 404 Not Found\nerror building image: exit status 1"
 BASE = "error building image: unable to complete operation after 3 attempts, last error: GET https://index.docker.io/v2/library/golang/manifests/9: MANIFEST_UNKNOWN: manifest unknown"
 AWAY = 'error building image: Get "https://registry.example.com/v2/": dial tcp 192.0.2.1:443: connect: connection refused'
-DENIED = "error pushing image: failed to push to destination: POST https://registry.example.com/v2/: UNAUTHORIZED: authentication required"
+DENIED = 'level=fatal msg="writing blob: initiating layer upload to /v2/a/blobs/uploads/ in registry.example.com: requested access to the resource is denied"'
+PUSH_AWAY = 'level=fatal msg="pinging container registry registry.example.com: EOF"'
+CHANGED = 'level=fatal msg="initializing source oci:/kaniko/out/oci:: open /kaniko/out/oci/index.json: no such file or directory"'
 
 
 def fetched(**changes: Any) -> dict[str, Any]:
@@ -85,9 +87,21 @@ ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]
     ),
     "push away": (
         [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
-        [f.terminated("push", 1, "EOF")],
+        [f.terminated("push", 1, PUSH_AWAY)],
         {},
         Reason.REGISTRY_UNAVAILABLE,
+    ),
+    "image changed before the push": (
+        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [f.terminated("push", 1, CHANGED)],
+        {},
+        Reason.BUILD_FAILED,
+    ),
+    "push cannot start": (
+        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [f.terminated("push", 128, 'exec: "skopeo": executable file not found in $PATH')],
+        {},
+        Reason.BUILD_FAILED,
     ),
     "evicted": (
         [],
@@ -116,16 +130,14 @@ def test_failures(row: tuple[Any, Any, Any, Reason]) -> None:
     assert outcome.message
 
 
-def test_a_push_that_only_shows_kanikos_usage_is_not_called_denied() -> None:
-    """Kaniko prints its usage after the error of a push, and the kubelet keeps the end alone."""
-    usage = (
-        "  --push-ignore-immutable-tag-errors   If true, known tag immutability errors are ignored"
-    )
+def test_a_refused_push_names_the_field_and_keeps_the_registrys_words() -> None:
     outcome = failed(
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1, usage)]
+        [fetched(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1, DENIED)]
     )
     assert isinstance(outcome, kaniko.Failed)
-    assert outcome.reason is Reason.REGISTRY_UNAVAILABLE
+    assert "image.pushSecretRef" in outcome.message
+    assert outcome.container == "push"
+    assert outcome.tail == DENIED
 
 
 def test_every_reason_has_a_row() -> None:
@@ -225,7 +237,49 @@ def test_no_secret_is_where_user_code_runs() -> None:
     place = next(
         m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if m["name"] == "push"
     )
-    assert {"name": "DOCKER_CONFIG", "value": place} in pod["containers"][0]["env"]
+    assert f"--authfile={place}/config.json" in pod["containers"][0]["args"]
     other = kaniko.containers(service, f.SETTINGS, f.COMMIT, "abc", "checkout-build-abc-2")
     assert place not in json.dumps(other)
     assert place not in json.dumps(pod["initContainers"])
+
+
+def test_push_reads_the_layout_as_root_without_rights_and_writes_nothing() -> None:
+    pod = kaniko.containers(f.service(), f.SETTINGS, f.COMMIT, "abc", "checkout-build-abc-1")
+    [push] = pod["containers"]
+    assert push["image"] == f.SETTINGS.images.operator
+    assert push["securityContext"] == {
+        "runAsUser": 0,
+        "runAsGroup": 0,
+        "runAsNonRoot": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all(mount["readOnly"] for mount in push["volumeMounts"])
+    assert not [word for word in push["args"] if word.startswith("--authfile")]
+
+
+@pytest.mark.parametrize(
+    ("repository", "plain"),
+    [
+        ("registry.local:5000/shop/a", True),
+        ("registry.local/shop/a", False),
+        ("registry.local:50001/shop/a", False),
+        ("registry.example.com/registry.local", False),
+    ],
+)
+def test_only_a_registry_that_the_platform_names_may_speak_plain_http(
+    repository: str, plain: bool
+) -> None:
+    settings = f.SETTINGS.model_copy(
+        update={
+            "builds": f.SETTINGS.builds.model_copy(
+                update={"insecure_registries": ("registry.local:5000",)}
+            )
+        }
+    )
+    service = f.service(image={"repository": repository})
+    pod = kaniko.containers(service, settings, f.COMMIT, "abc", "checkout-build-abc-1")
+    args = pod["containers"][0]["args"]
+    assert ("--dest-tls-verify=false" in args) is plain
+    assert args[-1] == f"docker://{repository}:{f.COMMIT}-abc"

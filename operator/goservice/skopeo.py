@@ -1,0 +1,71 @@
+"""Skopeo, the program that pushes: its command line, and what its errors mean.
+
+Nothing outside this module knows its flags or its words. It ends with one line that says why it
+failed, which is the end of the container's log and so of its termination message.
+"""
+
+from __future__ import annotations
+
+import re
+
+from goservice.conditions import Reason
+
+COMMAND = ("skopeo",)
+
+
+def arguments(layout: str, destination: str, *, authfile: str, insecure: bool) -> list[str]:
+    """How the one image of an OCI layout is pushed, byte for byte.
+
+    Without an `authfile` nothing is logged in with. `insecure` allows plain HTTP.
+    """
+    return [
+        "copy",
+        "--preserve-digests",
+        # What the build made a moment ago has no signature that could be asked for.
+        "--insecure-policy",
+        "--retry-times=3",
+        *(["--dest-tls-verify=false"] if insecure else []),
+        *([f"--authfile={authfile}"] if authfile else []),
+        f"oci:{layout}",
+        f"docker://{destination}",
+    ]
+
+
+# What a registry answers stands after a colon and a space, which no image name holds: a repository
+# called `denied` is not taken for an answer. Newer versions leave the code out where the registry's
+# message is the usual one, so both are here.
+_ANSWER = r"(?:: |errors:\\n)"
+_SIGNS: tuple[tuple[str, Reason, str], ...] = (
+    (r"getting username and password", Reason.PUSH_DENIED,
+     "The Secret of image.pushSecretRef does not hold a user and password that can be read: make it with kubectl create secret docker-registry."),
+    (r"Invalid destination name", Reason.PUSH_DENIED,
+     "image.repository and image.tag make no image name: the log tail says what is wrong with it."),
+    (_ANSWER + r"(?:tag invalid|manifest tag did not match URI)", Reason.PUSH_DENIED,
+     "The registry does not take this tag again: keep $(COMMIT) and $(INPUTS) in image.tag, or let the registry overwrite tags."),
+    (_ANSWER + r"(?:name unknown|name invalid|repository name not known to registry|invalid repository name)",
+     Reason.PUSH_DENIED,
+     "The registry has no such repository: create it there, or correct image.repository."),
+    (_ANSWER + r"(?:unauthorized|denied|authentication required|requested access to the resource is denied)|"
+     r"\b40[13] \(?(?:Unauthorized|Forbidden)|StatusCode: 40[13],", Reason.PUSH_DENIED,
+     "The registry refuses the push: image.pushSecretRef must name a Secret whose user may push to image.repository."),
+    (r"initializing (?:source|image from source) oci:|determining manifest MIME type|reading blob \S+ open /|"
+     r"Digest did not match", Reason.BUILD_FAILED,
+     "The image is not as Kaniko left it and was not pushed: ask for a rebuild."),
+    (r"server gave HTTP response to HTTPS client", Reason.REGISTRY_UNAVAILABLE,
+     "The registry of image.repository speaks plain HTTP: it must be in the platform's builds.insecureRegistries."),
+    (r": (?:x509|tls): ", Reason.REGISTRY_UNAVAILABLE,
+     "The certificate of the registry of image.repository is not trusted: it needs one of a known authority."),
+    (r": no such host", Reason.REGISTRY_UNAVAILABLE,
+     "The host of image.repository has no address: correct it, or look at the cluster's DNS."),
+    (r"level=fatal", Reason.REGISTRY_UNAVAILABLE,
+     "The registry of image.repository does not take the image: the log tail says why."),
+)  # fmt: skip
+
+
+def failure(log: str) -> tuple[Reason, str] | None:
+    """Why a push failed, from the end of its log. None if Skopeo itself says nothing."""
+    last = log.strip().rpartition("\n")[2]
+    for pattern, reason, message in _SIGNS:
+        if re.search(pattern, last):
+            return reason, message
+    return None

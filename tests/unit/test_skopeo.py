@@ -1,0 +1,64 @@
+"""What Skopeo's errors mean, over texts that it really said (skopeo.yaml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from goservice import skopeo
+from goservice.conditions import Reason
+
+CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("skopeo.yaml").read_text())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
+def test_a_failed_push_is_told_with_what_to_mend(case: dict[str, Any]) -> None:
+    assert case["log"]
+    for log in case["log"]:
+        why = skopeo.failure(log)
+        assert why is not None
+        reason, message = why
+        assert (str(reason), log) == (case["reason"], log)
+        assert case["says"] in message
+        assert skopeo.failure(f"Copying blob sha256:abc\n{log}\n") == why
+
+
+@pytest.mark.parametrize("name", ["denied", "unauthorized/name-unknown", "x509/tls", "403"])
+def test_an_image_name_is_not_taken_for_an_answer(name: str) -> None:
+    log = (
+        'level=fatal msg="writing blob: initiating layer upload to '
+        f"/v2/{name}/blobs/uploads/ in registry.example.com/{name}: "
+        'received unexpected HTTP status: 503 Service Unavailable"'
+    )
+    why = skopeo.failure(log)
+    assert why is not None
+    assert why[0] is Reason.REGISTRY_UNAVAILABLE
+
+
+def test_only_the_last_line_counts() -> None:
+    """A try that was refused says nothing of the last one."""
+    away = 'level=fatal msg="pinging container registry a: EOF"'
+    refused = 'level=warning msg="Failed, retrying in 1s. Error: unauthorized: x"'
+    why = skopeo.failure(f"{refused}\n{away}")
+    assert why is not None
+    assert why[0] is Reason.REGISTRY_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "log", ["", 'exec: "skopeo": executable file not found in $PATH: unknown', "panic: oh\n"]
+)
+def test_what_skopeo_did_not_say_is_left_open(log: str) -> None:
+    assert skopeo.failure(log) is None
+
+
+def test_the_command_line_holds_no_credentials_and_keeps_the_digest() -> None:
+    plain = skopeo.arguments("/kaniko/out/oci", "a/b:1", authfile="", insecure=False)
+    assert plain[0] == "copy"
+    assert "--preserve-digests" in plain
+    assert plain[-2:] == ["oci:/kaniko/out/oci", "docker://a/b:1"]
+    assert not [word for word in plain if "tls-verify" in word or "authfile" in word]
+    full = skopeo.arguments("/l", "a/b:1", authfile="/push-x/config.json", insecure=True)
+    assert {"--dest-tls-verify=false", "--authfile=/push-x/config.json"} <= set(full)
