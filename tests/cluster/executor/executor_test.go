@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// kase is one build (and push) as the operator would start it. The same case
+// kase is one build as the operator would start it. The same case
 // is recorded from the real Kaniko (go test -run TestFixtures -record with
 // KANIKO_EXECUTOR set) and replayed on the stand-in.
 type kase struct {
@@ -17,9 +17,6 @@ type kase struct {
 	// drop and flags change the flags that the rendered Job gives.
 	drop  []string
 	flags []string
-	// push are the flags of a following `executor push`; nil means no push.
-	push     []string
-	password string
 	// pushed is the reference to read back.
 	pushed string
 }
@@ -34,7 +31,7 @@ func jobFlags() []string {
 	}
 }
 
-func (c kase) commands() [][]string {
+func (c kase) arguments() []string {
 	var flags []string
 	for _, flag := range jobFlags() {
 		dropped := false
@@ -45,13 +42,7 @@ func (c kase) commands() [][]string {
 			flags = append(flags, flag)
 		}
 	}
-	commands := [][]string{append(flags, c.flags...)}
-	if c.push != nil {
-		commands = append(commands, append([]string{
-			"push", "/kaniko/out/oci", "--credential-helpers=", "--insecure-registry=REGISTRY",
-		}, c.push...))
-	}
-	return commands
+	return append(flags, c.flags...)
 }
 
 const minimal = "FROM scratch\nCOPY go.mod /go.mod\n"
@@ -200,7 +191,7 @@ RUN rm -rf /tmp /run && chmod 0700 /opt
 	},
 	{name: "empty_layer", context: goMod, dockerfile: "FROM REGISTRY/base:1\nWORKDIR /tmp\nWORKDIR /\nRUN true\n"},
 	{name: "docker_format", context: goMod, dockerfile: minimal, drop: []string{"--image-format", "--reproducible"}},
-	{name: "oci_on_a_docker_base", context: goMod, dockerfile: "FROM REGISTRY/base:1\nCOPY go.mod /\n", drop: []string{"--reproducible"}, push: []string{"--destination=REGISTRY/team/oci:1"}, pushed: "REGISTRY/team/oci:1"},
+	{name: "oci_on_a_docker_base", context: goMod, dockerfile: "FROM REGISTRY/base:1\nCOPY go.mod /\n", drop: []string{"--reproducible"}},
 	{name: "inherited_format", context: goMod, dockerfile: "FROM REGISTRY/base:1\nCOPY go.mod /\n", drop: []string{"--image-format"}},
 	{name: "annotations", context: goMod, dockerfile: minimal, flags: []string{"--annotation=a=b"}},
 	{name: "target", context: goMod, dockerfile: "FROM scratch AS one\nENV A=1\nFROM scratch AS two\nENV A=2\n", flags: []string{"--target=one"}},
@@ -210,8 +201,8 @@ RUN rm -rf /tmp /run && chmod 0700 /opt
 	{name: "tls_certificate", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n", flags: []string{"--registry-certificate=SECURE=/kaniko/df/registry.pem"}},
 	{name: "tls_certificate_missing", context: goMod, dockerfile: minimal, drop: []string{"--no-push", "--destination"}, flags: []string{"--registry-certificate=SECURE=/none.pem", "--destination=SECURE/team/app:1"}},
 	{
-		name: "tls_unverified", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n", flags: []string{"--skip-tls-verify-registry=SECURE"},
-		push: []string{"--destination=SECURE/team/secure:1", "--skip-tls-verify-registry=SECURE"}, pushed: "REGISTRY/team/secure:1",
+		name: "tls_unverified", context: goMod, dockerfile: "FROM SECURE/base:1\nENV A=1\n", drop: []string{"--no-push", "--destination"},
+		flags: []string{"--skip-tls-verify-registry=SECURE", "--destination=SECURE/team/secure:1"}, pushed: "REGISTRY/team/secure:1",
 	},
 	{name: "name_files", context: goMod, dockerfile: minimal, drop: []string{"--digest-file"}, flags: []string{"--destination=REGISTRY/team/other:2", "--image-name-with-digest-file=/dev/termination-log"}},
 	{name: "copy_stage_owner_kept", context: source, dockerignore: ".git\n", dockerfile: "FROM REGISTRY/base:1 AS b\nUSER 77\nCOPY --chown=5:6 config /c/d\nWORKDIR /e/f\nRUN touch /e/f/g\nFROM scratch\nCOPY --from=b /c /c\nCOPY --from=b /e/f/g /var/lib/old/b /g/\n"},
@@ -242,17 +233,6 @@ RUN rm -rf /tmp /run && chmod 0700 /opt
 	{name: "context_sub_path_missing", context: goMod, dockerfile: minimal, flags: []string{"--context-sub-path=none"}},
 	{name: "snapshot_mode_wrong", context: goMod, dockerfile: minimal, flags: []string{"--snapshot-mode=other"}},
 
-	{name: "push", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/team/pushed:1", "--destination=REGISTRY/team/pushed:2", "--push-retry=1"}, pushed: "REGISTRY/team/pushed:2"},
-	{name: "push_with_password", context: goMod, dockerfile: minimal, password: "open-sesame", push: []string{"--destination=REGISTRY/private/app:1"}},
-	{name: "push_unauthorized", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/private/app:1"}},
-	{name: "push_wrong_password", context: goMod, dockerfile: minimal, password: "wrong", push: []string{"--destination=REGISTRY/private/app:1"}},
-	{name: "push_denied", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/denied/app:1"}},
-	{name: "push_denied_unchecked", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/denied/app:1", "--skip-push-permission-check", "--push-retry=1"}},
-	{name: "push_unreachable", context: goMod, dockerfile: minimal, push: []string{"--destination=127.0.0.1:1/app:1", "--insecure-registry=127.0.0.1:1"}},
-	{name: "push_without_destination", context: goMod, dockerfile: minimal, push: []string{}},
-	{name: "push_unknown_flag", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/team/app:1", "--digest-file=/dev/termination-log"}},
-	{name: "push_destination_invalid", context: goMod, dockerfile: minimal, push: []string{"--destination=REGISTRY/Upper:1"}},
-	{name: "push_nothing", context: goMod, dockerfile: minimal, drop: []string{"--oci-layout-path"}, push: []string{"--destination=REGISTRY/team/app:1"}},
 	{name: "build_and_push", context: goMod, dockerfile: minimal, drop: []string{"--no-push"}, pushed: "REGISTRY/team/app:1"},
 	{name: "build_and_push_denied", context: goMod, dockerfile: minimal, drop: []string{"--no-push", "--destination"}, flags: []string{"--destination=REGISTRY/denied/app:1"}},
 	{name: "build_and_push_denied_unchecked", context: goMod, dockerfile: minimal, drop: []string{"--no-push", "--destination"}, flags: []string{"--destination=REGISTRY/denied/app:1", "--skip-push-permission-check"}},

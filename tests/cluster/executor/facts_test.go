@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 )
 
@@ -76,11 +77,10 @@ func (l *lab) facts(t *testing.T, c kase, o outcome) facts {
 		}
 	}
 	result.Usage = usage > 2048
-	layout := filepath.Join(o.root, "kaniko/out/oci")
+	folder := filepath.Join(o.root, "kaniko/out/oci")
 	var digest v1.Hash
-	if _, err := os.Stat(filepath.Join(layout, "index.json")); err == nil {
-		image, err := loadLayout(layout)
-		must(t, err)
+	if _, err := os.Stat(filepath.Join(folder, "index.json")); err == nil {
+		image := l.built(t, folder)
 		digest, err = image.Digest()
 		must(t, err)
 		result.Layout = l.image(t, c, image)
@@ -102,6 +102,21 @@ func (l *lab) facts(t *testing.T, c kase, o outcome) facts {
 		result.DigestFile = &text
 	}
 	return result
+}
+
+// built is the one image of the layout.
+func (l *lab) built(t *testing.T, path string) v1.Image {
+	t.Helper()
+	index, err := layout.ImageIndexFromPath(path)
+	must(t, err)
+	manifest, err := index.IndexManifest()
+	must(t, err)
+	if len(manifest.Manifests) != 1 {
+		t.Fatalf("the layout holds %d images", len(manifest.Manifests))
+	}
+	image, err := index.Image(manifest.Manifests[0].Digest)
+	must(t, err)
+	return image
 }
 
 func (l *lab) image(t *testing.T, c kase, image v1.Image) *imageFacts {

@@ -158,7 +158,7 @@ var unsupported = struct {
 	repeated: []string{"git", "secret"},
 }
 
-// Flags for registries that `executor` and `executor push` both refuse.
+// Flags for registries that are refused.
 const (
 	immutableFlag   = "push-ignore-immutable-tag-errors"
 	clientCertsFlag = "registry-client-cert"
@@ -239,30 +239,6 @@ func rootCommand() *cobra.Command {
 		flags.Var(&words{}, name, "Known, but not honoured by the test stand-in.")
 	}
 	command.CompletionOptions.DisableDefaultCmd = true
-	command.AddCommand(pushCommand())
-	return command
-}
-
-func pushCommand() *cobra.Command {
-	opts := &options{}
-	command := &cobra.Command{
-		Use:   "push <path>",
-		Short: "Push a pre-built image to a registry",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			// Kaniko's push has no flags for logging: the defaults of the build hold.
-			if err := configureLog("info", "color", false); err != nil {
-				return err
-			}
-			if err := refuseUnhonoured(cmd.Flags()); err != nil {
-				return err
-			}
-			return pushLayout(args[0], opts)
-		},
-	}
-	flags := command.Flags()
-	flags.VarP(&opts.destinations, "destination", "d", "Registry the image should be pushed to. Repeatable.")
-	addRegistryFlags(flags, opts)
 	return command
 }
 
@@ -274,9 +250,6 @@ func addLogFlags(flags *pflag.FlagSet, opts *options) {
 
 func addRegistryFlags(flags *pflag.FlagSet, opts *options) {
 	registry := &opts.registry
-	// The descriptions are long on purpose: Kaniko prints its usage after the
-	// error of a push, and that text is longer than the 2048 bytes of log which
-	// a termination message can hold. Whoever reads a failed push must cope.
 	flags.BoolVar(&opts.skipPermissionCheck, "skip-push-permission-check", false,
 		"Start without asking the registry whether the credentials allow a push.")
 	flags.BoolVar(&registry.insecure, "insecure", false,

@@ -17,51 +17,6 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// pushLayout is `executor push <path>`: it pushes the one image of an OCI
-// layout and reports no digest.
-func pushLayout(path string, opts *options) error {
-	if len(opts.destinations) == 0 {
-		return errors.New("at least one --destination is required")
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return fmt.Errorf("resolving path: %w", err)
-	}
-	information, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("path %s not readable: %w", path, err)
-	}
-	if err := checkPermissions(opts); err != nil {
-		return fmt.Errorf("checking push permissions: %w", err)
-	}
-	if !information.IsDir() {
-		return errors.New("loading image: the GoService test stand-in pushes OCI layouts only, not tarballs")
-	}
-	image, err := loadLayout(path)
-	if err != nil {
-		return fmt.Errorf("loading image: %w", err)
-	}
-	if err := deliver(image, opts); err != nil {
-		return fmt.Errorf("pushing image: %w", err)
-	}
-	return nil
-}
-
-func loadLayout(path string) (v1.Image, error) {
-	index, err := layout.ImageIndexFromPath(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading OCI layout: %w", err)
-	}
-	manifest, err := index.IndexManifest()
-	if err != nil {
-		return nil, fmt.Errorf("reading OCI index manifest: %w", err)
-	}
-	if len(manifest.Manifests) != 1 {
-		return nil, fmt.Errorf("OCI layout must contain exactly one image, found %d", len(manifest.Manifests))
-	}
-	return index.Image(manifest.Manifests[0].Digest)
-}
-
 // checkPermissions starts an upload at each destination's repository, once per
 // repository, before any work is done.
 func checkPermissions(opts *options) error {
