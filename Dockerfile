@@ -2,8 +2,9 @@
 ARG BASE=python:3.13-slim-trixie
 FROM ${BASE}
 
-# In the build pod, fetch clones with git and push copies the image with skopeo.
-RUN if ! command -v git || ! command -v skopeo; then apt-get update && apt-get install -y --no-install-recommends git skopeo ca-certificates && rm -rf /var/lib/apt/lists/*; fi
+# In the build pod, fetch clones with git and push copies the image with skopeo. netavark is the least
+# of the packages that Debian 12 lets skopeo choose from; it is not run.
+RUN if ! command -v git || ! command -v skopeo; then apt-get update && apt-get install -y --no-install-recommends git skopeo netavark ca-certificates && rm -rf /var/lib/apt/lists/*; fi
 
 COPY wheels /wheels
 RUN python3 -m venv /opt/goservice && /opt/goservice/bin/pip install --no-cache-dir --no-index --find-links=/wheels goservice-operator

@@ -23,7 +23,8 @@ RECIPE = "3"  # Counts up when an assembling function below changes what it make
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 BASE_PACKAGES = (
     *("ca-certificates", "git", "openssh-client", "python3", "python3-pip", "python3-venv"),
-    *("skopeo", "tzdata"),
+    # Skopeo wants a container-network-stack, a virtual package that debootstrap does not know.
+    *("netavark", "skopeo", "tzdata"),
 )
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 GROUP = b"root:x:0:\nnogroup:x:65534:\n"
