@@ -396,15 +396,20 @@ def _failed(container: str, state: Mapping[str, Any]) -> Failed:
         return Failed(Reason.OUT_OF_MEMORY, message, container, tail(text))
     if container == FETCH:
         return _fetch_failed(text)
-    if container == PUSH and (why := skopeo.failure(text)):
-        return Failed(*why, container, tail(text))
-    for pattern, reason, message in _BUILD_SIGNS if container == BUILD else ():
+    why = skopeo.failure(text) if container == PUSH else _build_failure(text)
+    if why is None:
+        message = f"The {container} container ended with exit code {state.get('exitCode')}."
+        why = Reason.BUILD_FAILED, message
+    return Failed(*why, container, tail(text))
+
+
+def _build_failure(text: str) -> tuple[Reason, str] | None:
+    for pattern, reason, message in _BUILD_SIGNS:
         found = re.search(pattern, text)
         if found:
             words = {k: clean(v)[:40] for k, v in found.groupdict().items()}
-            return Failed(reason, message.format(**words), container, tail(text))
-    message = f"The {container} container ended with exit code {state.get('exitCode')}."
-    return Failed(Reason.BUILD_FAILED, message, container, tail(text))
+            return reason, message.format(**words)
+    return None
 
 
 def _fetch_failed(text: str) -> Failed:
