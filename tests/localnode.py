@@ -29,7 +29,19 @@ READS = ("get", "list", "watch")
 GOSERVICE = Path(sys.prefix) / "bin" / "goservice"
 REAL_KANIKO = bool(os.environ.get("KANIKO_EXECUTOR"))
 BUILD_SECONDS = 240 if REAL_KANIKO else 150
+CANARY = paths.REGISTRY_PASSWORD
 TINY_PROGRAM = "package main\n\nfunc main() { select {} }\n"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What `make demo` printed, and what the machine had before."""
+
+    output: str
+    wanted: equipment.Equipment
+    before: dict[str, list[str]]
+    started: float
+    """When the first test of the node began, in seconds of the epoch."""
 
 
 def until(what: str, found: Callable[[], Any], seconds: float = 60, every: float = 0.3) -> Any:
@@ -147,6 +159,24 @@ def namespace(name: str, level: str = "baseline") -> None:
     kubectl.apply(
         [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}]
     )
+
+
+def push_secret(where: str, name: str, password: str = CANARY) -> None:
+    """A Secret for the closed registry, to push and to pull with."""
+    kubectl.kubectl(
+        *("create", "secret", "docker-registry", name, "-n", where),
+        *(f"--docker-server={paths.CLOSED_REGISTRY}", f"--docker-username={paths.REGISTRY_USER}"),
+        f"--docker-password={password}",
+    )
+
+
+def closed(where: str, name: str) -> Manifest:
+    """`spec.image` for the closed registry, with the Secret `push`."""
+    return {
+        "repository": f"{paths.CLOSED_REGISTRY}/{where}/{name}",
+        "pushSecretRef": {"name": "push"},
+        "pullSecretRefs": [{"name": "push"}],
+    }
 
 
 def submit(

@@ -59,7 +59,7 @@ def goservice(wanted: equipment.Equipment) -> dict[str, Any]:
         "kind": "GoService",
         "metadata": {"name": NAME, "namespace": NAMESPACE},
         "spec": {
-            "source": {"git": {"url": wanted.source}, "pollIntervalSeconds": 10},
+            "source": {"git": {"url": wanted.source}, "pollIntervalSeconds": 5},
             "image": image,
             "timeZone": ZONE,
             "autoscaling": {"maxReplicas": 3},
@@ -86,11 +86,8 @@ def run(*, colours: bool | None = None) -> Shown:
     namespace(kubeconfig)
     if wanted.push_secret:
         _push_secret(wanted.push_secret, kubeconfig)
-    again = exists(kubeconfig)
     kubectl.apply([resource], kubeconfig=kubeconfig)
-    if again:
-        _ask_for_newest(kubeconfig)
-    serving = follow(kubeconfig, colours=colours)
+    serving = follow(kubeconfig, wanted.commit, colours=colours)
     shown = Shown(serving, answer(kubeconfig), _compressed(serving))
     click.echo(summary(shown, kubeconfig, time.monotonic() - started), color=colours)
     return shown
@@ -115,20 +112,8 @@ def _push_secret(name: str, kubeconfig: Path) -> None:
     kubectl.kubectl("apply", "-f", "-", text=made, kubeconfig=kubeconfig)
 
 
-def exists(kubeconfig: Path) -> bool:
-    """Whether an earlier demo's service is there."""
-    found = ("get", "gsvc", NAME, "-n", NAMESPACE, "--ignore-not-found", "-o", "name")
-    return bool(kubectl.kubectl(*found, kubeconfig=kubeconfig).strip())
-
-
-def _ask_for_newest(kubeconfig: Path) -> None:
-    """Build the newest commit at once, without waiting for the next poll."""
-    command = (GOSERVICE, "rebuild", NAME, "-n", NAMESPACE, "--kubeconfig", kubeconfig)
-    commands.run(command, timeout=60)
-
-
-def follow(kubeconfig: Path, *, colours: bool | None = None) -> str:
-    """Show each stage and the build's log until the service is ready; return what serves.
+def follow(kubeconfig: Path, commit: str, *, colours: bool | None = None) -> str:
+    """Show each stage and the build's log until a commit serves (any, if empty); return its image.
 
     Raises:
         commands.Failed: It is stalled, or not ready in time.
@@ -147,8 +132,8 @@ def follow(kubeconfig: Path, *, colours: bool | None = None) -> str:
                 head = click.style(f"{took:>9}  {ready.get('reason', 'Waiting')}", bold=True)
                 click.echo(f"{head}  {ready.get('message', '')}", err=True, color=colours)
             if status.get("observedGeneration") == body["metadata"]["generation"]:
-                handled = status.get("lastHandledRebuildAt", "") == _requested(body)
-                if ready.get("status") == "True" and handled:
+                newest = commit in ("", (status.get("commit") or {}).get("sha"))
+                if ready.get("status") == "True" and newest:
                     return str(status["servingImage"])
                 if "Stalled" in conditions:
                     raise commands.Failed(_stalled(status, ready))
@@ -160,11 +145,6 @@ def follow(kubeconfig: Path, *, colours: bool | None = None) -> str:
                     f" kubectl --kubeconfig {kubeconfig} describe gsvc {NAME} -n {NAMESPACE}"
                 )
             time.sleep(0.5)
-
-
-def _requested(body: dict[str, Any]) -> str:
-    annotations = body["metadata"].get("annotations") or {}
-    return str(annotations.get("goservice.dev/rebuild-requested-at", ""))
 
 
 def _stalled(status: dict[str, Any], ready: dict[str, Any]) -> str:

@@ -21,6 +21,8 @@ class Equipment:
     """Where the sample's image goes, without a tag."""
     source: str
     """The git URL of the sample."""
+    commit: str = ""
+    """Its newest commit, where it is known."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What differs from manifests/operator/settings.yaml."""
     stand_in: str = ""
@@ -38,12 +40,13 @@ def local() -> Equipment:
         return f"{paths.REGISTRY}/{name}:1@{digests[name]}"
 
     repositories.add_modules(SAMPLE)
-    repositories.add("sample", SAMPLE, message="Tell what a pod sees")
+    commit = repositories.add("sample", SAMPLE, message="Tell what a pod sees")
     real = os.environ.get("KANIKO_EXECUTOR", "")
     return Equipment(
         operator=operator,
         repository=f"{paths.REGISTRY}/demo/sample",
         source=repositories.url("sample"),
+        commit=commit,
         settings={
             "images": {
                 "kaniko": pinned("executor"),
@@ -52,7 +55,7 @@ def local() -> Equipment:
             },
             "builds": {
                 "moduleProxy": paths.MODULE_PROXY,
-                "insecureRegistries": [paths.REGISTRY],
+                "insecureRegistries": [paths.REGISTRY, paths.CLOSED_REGISTRY],
                 "resources": {
                     "requests": {"cpu": "200m", "memory": "256Mi", "ephemeral-storage": "1Gi"},
                     "limits": {"memory": "3Gi", "ephemeral-storage": "8Gi"},

@@ -65,12 +65,13 @@ class Kind:
             load = ["kind", "load", "docker-image", OPERATOR, "--name", NAME]
             commands.run(load, timeout=600)
         with progress.step("git server"):
-            repositories.add("sample", equipment.SAMPLE, message="Tell what a pod sees")
+            commit = repositories.add("sample", equipment.SAMPLE, message="Tell what a pod sees")
             _container(git_command(), GIT)
         return equipment.Equipment(
             operator=OPERATOR,
             repository=f"{REGISTRY}:5000/demo/sample",
             source=f"http://{_address(GIT)}:{paths.GIT_PORT}/sample.git",
+            commit=commit,
             settings={
                 "builds": {"insecureRegistries": [f"{REGISTRY}:5000"]},
                 "git": {"allowHttp": True, "allowedNetworks": ["172.16.0.0/12", "192.168.0.0/16"]},

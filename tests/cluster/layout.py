@@ -55,6 +55,11 @@ def services(run: Path, binaries: dict[str, Path], python: str) -> list[Service]
             ("docker-registry", "serve", str(config / "registry.yaml")),
             environment={"OTEL_TRACES_EXPORTER": "none"},
         ),
+        Service(
+            "closed-registry",
+            ("docker-registry", "serve", str(config / "closed-registry.yaml")),
+            environment={"OTEL_TRACES_EXPORTER": "none"},
+        ),
         Service("git", (python, "-m", "cluster", "serve-git")),
         Service("modules", (python, "-m", "cluster", "serve-modules")),
         Service("containerd", ("containerd", "--config", str(config / "containerd.toml"))),
@@ -311,16 +316,18 @@ def cni() -> dict[str, Any]:
     }
 
 
-def registry(storage: Path) -> dict[str, Any]:
-    """The registry's configuration."""
+def registry(storage: Path, address: str, passwords: Path | None = None) -> dict[str, Any]:
+    """A registry's configuration; with a file of passwords it lets nobody else in."""
+    closed = {"auth": {"htpasswd": {"realm": "goservice-testbed", "path": str(passwords)}}}
     return {
+        **(closed if passwords else {}),
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": False}},
         "storage": {
             "filesystem": {"rootdirectory": str(storage)},
             "delete": {"enabled": True},
         },
-        "http": {"addr": paths.REGISTRY},
+        "http": {"addr": address},
     }
 
 
@@ -331,11 +338,18 @@ def files(run: Path, storage: Path) -> dict[str, str]:
         "kubelet.yaml": yaml.safe_dump(kubelet(run)),
         "audit.yaml": yaml.safe_dump(audit()),
         "cni/10-goservice.conflist": json.dumps(cni(), indent=2),
-        "registry.yaml": yaml.safe_dump(registry(storage)),
-        f"hosts/{paths.REGISTRY}/hosts.toml": (
-            f'server = "http://{paths.REGISTRY}"\n\n[host."http://{paths.REGISTRY}"]\n'
-            '  capabilities = ["pull", "resolve"]\n'
+        "registry.yaml": yaml.safe_dump(registry(storage, paths.REGISTRY)),
+        "closed-registry.yaml": yaml.safe_dump(
+            registry(run / "closed-registry", paths.CLOSED_REGISTRY, run / "config" / "htpasswd")
         ),
+        "htpasswd": paths.HTPASSWD,
+        **{
+            f"hosts/{host}/hosts.toml": (
+                f'server = "http://{host}"\n\n[host."http://{host}"]\n'
+                '  capabilities = ["pull", "resolve"]\n'
+            )
+            for host in (paths.REGISTRY, paths.CLOSED_REGISTRY)
+        },
         "resolv.conf": f"nameserver {paths.BRIDGE_ADDRESS}\n",
     }
 

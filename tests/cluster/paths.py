@@ -23,6 +23,8 @@ UPLINK_ADDRESS = "10.245.0.2"
 
 API_SERVER = f"https://{BRIDGE_ADDRESS}:6443"
 REGISTRY = f"{BRIDGE_ADDRESS}:5000"
+CLOSED_REGISTRY = f"{BRIDGE_ADDRESS}:5001"
+"""A second registry, which wants a user and a password to push and to pull."""
 GIT_PORT = 3000
 PROXY_PORT = 3001
 GIT = f"http://{BRIDGE_ADDRESS}:{GIT_PORT}"
@@ -31,6 +33,12 @@ METRICS_PORT = 4443
 
 GIT_USER = "reader"
 GIT_PASSWORD = "open-sesame"  # The one secret of the git server's closed half; only tests use it.
+
+REGISTRY_USER = "pusher"
+REGISTRY_PASSWORD = "canary-7f3b9c21e5d04a68"
+"""What the closed registry wants; the tests look for it in everything that a build leaves."""
+HTPASSWD = f"{REGISTRY_USER}:$2a$04$YnQqRQVXmHgszcfxxkOdYO5jE6XrCi4F7nQL0XZ/OVX.7L/A7JabC\n"
+"""The same as bcrypt hashes it."""
 
 MARKER = "GOSERVICE_TESTBED"
 """Environment variable that every process of the node inherits; `footprint` looks for it."""

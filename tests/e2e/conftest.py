@@ -1,0 +1,71 @@
+"""One local node for all tests of test_node_*.py: `make demo` starts it, test_uninstall.py ends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+import localnode
+from cluster import equipment, footprint, installation, local, node, paths, prerequisites
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[localnode.Demo]:
+    """The cluster as `make demo` leaves it, with a cap of two builds at once.
+
+    GOSERVICE_E2E_KEEP=1 uses the cluster that runs and lets it run on, for work on the tests.
+    """
+    keep = bool(os.environ.get("GOSERVICE_E2E_KEEP"))
+    prerequisites.install()
+    if node.find() is not None and not keep:
+        local.down()
+    before = footprint.footprint()
+    started = time.time()
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "demo"],
+        cwd=paths.HERE.parent,
+        env={**os.environ, "NO_COLOR": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-4000:]
+    wanted = equipment.local()
+    capped = {**wanted.settings, "builds": {**wanted.settings["builds"], "maxConcurrent": 2}}
+    installation.install(replace(wanted, settings=capped), paths.kubeconfig())
+    yield localnode.Demo(done.stdout, wanted, before, started)
+    if not keep and node.find() is not None:
+        local.down()
+
+
+@pytest.fixture(scope="session")
+def shop(demo: localnode.Demo) -> str:
+    """A namespace for services that are built, with a push Secret whose password is the canary."""
+    localnode.namespace("shop")
+    localnode.push_secret("shop", "push")
+    return "shop"
+
+
+@pytest.fixture(scope="session")
+def checkout(shop: str) -> localnode.Service:
+    """The sample in the namespace shop, built once and serving."""
+    localnode.push_sample("checkout", "First")
+    service = localnode.submit(
+        "checkout",
+        shop,
+        "checkout",
+        image=localnode.closed(shop, "checkout"),
+        timeZone="Europe/Paris",
+        env=[{"name": "GREETING", "value": "hello"}],
+    )
+    service.wait_for("True Serving")
+    return service

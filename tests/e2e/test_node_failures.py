@@ -1,0 +1,332 @@
+"""What goes wrong on a real node: each failure by its name, with what to do, and what still serves.
+
+The services of the table are submitted at once with a cap of two builds: the cap is shown too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import localnode
+from cluster import kubectl, paths, repositories
+from localnode import Service
+
+pytestmark = pytest.mark.e2e
+
+CAP = 2
+MODULE = "module example.com/tiny\n\ngo 1.25\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A service that gets no image, and what its status must say."""
+
+    name: str
+    says: str
+    """Ready's status and reason."""
+    words: tuple[str, ...]
+    """Words of Ready's message."""
+    files: dict[str, str] = field(default_factory=localnode.tiny)
+    tail: str = ""
+    """A word of the log tail; empty where no container failed."""
+    git: dict[str, str] = field(default_factory=dict)
+    image: dict[str, Any] = field(default_factory=dict)
+    build: dict[str, Any] = field(default_factory=dict)
+
+
+NOBODY = f"{paths.BRIDGE_ADDRESS}:5999"
+CASES = (
+    Case(
+        "compile",
+        "False CompileFailed",
+        ("does not compile", "kubectl logs"),
+        localnode.tiny(program='package main\n\nfunc main() { undefined("x") }\n'),
+        tail="undefined: undefined",
+    ),
+    Case(
+        "too-old",
+        "False GoVersionTooOld",
+        ("go.mod asks for Go 1.99", "build.builderImage"),
+        localnode.tiny(go="1.99"),
+        tail="1.99",
+    ),
+    Case("no-module", "False NoGoMod", ("go.mod",), {"main.go": localnode.TINY_PROGRAM}),
+    Case(
+        "no-main",
+        "False NoMainPackage",
+        ("build.package",),
+        {"go.mod": MODULE, "lib.go": "package lib\n"},
+    ),
+    Case(
+        "many-mains",
+        "False NoMainPackage",
+        ("build.package", "./cmd/a", "./cmd/b"),
+        {
+            "go.mod": MODULE,
+            "cmd/a/main.go": localnode.TINY_PROGRAM,
+            "cmd/b/main.go": localnode.TINY_PROGRAM,
+        },
+    ),
+    Case(
+        "module",
+        "False ModuleDownloadFailed",
+        ("build.modules.proxy",),
+        {
+            "go.mod": f"{MODULE}\nrequire example.com/none v1.0.0\n",
+            "go.sum": "",
+            "main.go": 'package main\n\nimport _ "example.com/none"\n\nfunc main() {}\n',
+        },
+        tail="example.com/none",
+    ),
+    Case(
+        "base-image",
+        "False BaseImageNotFound",
+        ("cannot be pulled", "build.builderImage"),
+        build={"builderImage": f"{paths.REGISTRY}/nobody/golang:1"},
+        tail="nobody/golang",
+    ),
+    Case(
+        "out-of-memory",
+        "False OutOfMemory",
+        ("build.resources.limits.memory",),
+        build={"resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}}},
+    ),
+    Case(
+        "full-disk",
+        "Unknown DiskFull",
+        ("evicted for its disk use", "Attempt 1 of 5"),
+        build={
+            "resources": {
+                "limits": {"ephemeral-storage": "20Mi"},
+                "requests": {"ephemeral-storage": "20Mi"},
+            }
+        },
+    ),
+    Case(
+        "push-denied",
+        "False PushDenied",
+        ("image.pushSecretRef", "kubectl logs"),
+        image={"pushSecretRef": {"name": "wrong"}},
+        tail="authentication required",
+    ),
+    Case(
+        "registry-away",
+        "Unknown RegistryUnavailable",
+        ("Attempt 1 of 5", "the next one starts at"),
+        image={"repository": f"{NOBODY}/shop/registry-away", "pushSecretRef": None},
+        tail="connection refused",
+    ),
+    Case("revision", "False RevisionNotFound", ("nowhere",), git={"revision": "nowhere"}),
+    Case(
+        "closed-git",
+        "False GitAuthenticationFailed",
+        ("credentials",),
+        git={"url": repositories.url("closed-git", "auth")},
+    ),
+    Case(
+        "git-away",
+        "Unknown GitUnavailable",
+        (NOBODY,),
+        git={"url": f"http://{NOBODY}/shop/git-away.git"},
+    ),
+)
+BY_NAME = {case.name: case for case in CASES}
+
+
+@pytest.fixture(scope="module")
+def failing(shop: str, checkout: Service) -> Iterator[dict[str, Service]]:
+    """All services of the table, submitted at once beside one that serves."""
+    checkout.wait_for("True Serving")
+    localnode.push_secret(shop, "wrong", "not-the-password")
+    services = {}
+    for case in CASES:
+        localnode.push(case.name, case.files, f"Case {case.name}")
+        git = {"url": repositories.url(case.name), **case.git}
+        services[case.name] = localnode.submit(
+            case.name,
+            shop,
+            source={"git": git, "pollIntervalSeconds": 3},
+            image={**localnode.closed(shop, case.name), **case.image},
+            **({"build": case.build} if case.build else {}),
+        )
+    yield services
+    for service in services.values():
+        kubectl.kubectl("delete", "gsvc", service.name, "-n", shop)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_failure_says_its_name_and_what_to_do(failing: dict[str, Service], name: str) -> None:
+    case, service = BY_NAME[name], failing[name]
+    localnode.until(
+        f"{name} says {case.says!r}, it says {service.says()!r}: {service.message()}",
+        lambda: service.says() == case.says,
+        4 * localnode.BUILD_SECONDS,
+    )
+    status, message = service.status(), service.message()
+    for word in case.words:
+        assert word in message
+    conditions = {c["type"]: c["status"] for c in status["conditions"]}
+    assert ("Stalled" in conditions) == case.says.startswith("False")
+    assert ("Reconciling" in conditions) == case.says.startswith("Unknown")
+    assert conditions["Available"] == "False"
+    if case.tail:
+        assert case.tail in status["build"]["logTail"]
+        assert status["build"]["phase"] == "Failed"
+        assert case.tail in localnode.printed(status["build"]["logsCommand"])
+
+
+def test_no_more_builds_ran_at_once_than_the_platform_allows(failing: dict[str, Service]) -> None:
+    """By the pods' own times, which the kubelet wrote."""
+    changes = []
+    for pod in kubectl.get(
+        "pods", "-A", "-l", "app.kubernetes.io/component=build"
+    )["items"]:  # fmt: skip
+        every = pod["status"].get("initContainerStatuses", [])
+        every = [*every, *pod["status"].get("containerStatuses", [])]
+        ended = [c["state"]["terminated"] for c in every if "terminated" in c["state"]]
+        if ended:
+            changes.append((min(e["startedAt"] for e in ended if e.get("startedAt")), 1))
+            changes.append((max(e["finishedAt"] for e in ended if e.get("finishedAt")), -1))
+    running = most = 0
+    for _, change in sorted(changes):
+        running += change
+        most = max(most, running)
+    assert most == CAP, f"{most} at once of {len(changes) // 2}"
+
+
+def test_what_serves_goes_on_serving_when_its_next_build_fails(checkout: Service) -> None:
+    image = checkout.image()
+    replica_sets = _replica_sets(checkout)
+    localnode.push_sample("checkout", "Broken", **{"broken.go": "package main\n\nvar x int = y\n"})
+    localnode.until(
+        "the build fails", lambda: checkout.says() == "False CompileFailed", localnode.BUILD_SECONDS
+    )
+    status = checkout.status()
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Available"] == "True"
+    assert "undefined: y" in status["build"]["logTail"]
+    assert "undefined: y" in localnode.printed(status["build"]["logsCommand"])
+    told = localnode.goservice("status", checkout.name, "-n", checkout.namespace, check=False)
+    assert told.returncode == 1
+    assert "undefined: y" in told.stdout
+    assert checkout.image() == image == status["servingImage"]
+    assert _replica_sets(checkout) == replica_sets
+    assert checkout.ask()["uid"] == 10001
+    localnode.push_sample("checkout", "Mended")
+    localnode.until(
+        "mended",
+        lambda: (
+            checkout.says() == "True Serving"
+            and checkout.status()["commit"].get("message") == "Mended"
+        ),
+        localnode.BUILD_SECONDS,
+    )
+
+
+def _replica_sets(service: Service) -> set[str]:
+    found = kubectl.get(
+        "replicasets", "-n", service.namespace, "-l", f"goservice.dev/service={service.name}"
+    )
+    return {item["metadata"]["name"] for item in found["items"]}
+
+
+def test_a_bad_spec_changes_nothing(checkout: Service) -> None:
+    image, generation = checkout.image(), checkout.body()["metadata"]["generation"]
+    with pytest.raises(Exception, match=r"spec\.timeZone"):
+        checkout.patch({"timeZone": "Mars/Olympus"})
+    checkout.patch({"image": {"repository": "elsewhere.example.com/shop/checkout"}})
+    checkout.patch({"image": {"repository": f"{paths.CLOSED_REGISTRY}/shop/checkout"}})
+    assert checkout.body()["metadata"]["generation"] == generation + 2
+    checkout.wait_for("True Serving")
+    assert checkout.image() == image
+
+
+def test_a_missing_push_secret_is_named_and_mended(shop: str) -> None:
+    localnode.push("late", localnode.tiny())
+    image = {**localnode.closed(shop, "late"), "pushSecretRef": {"name": "late"}}
+    service = localnode.submit("late", shop, "late", image=image)
+    localnode.until("SecretNotFound", lambda: service.says() == "False SecretNotFound", 120)
+    assert f"Secret {shop}/late (image.pushSecretRef) does not exist" in service.message()
+    localnode.push_secret(shop, "late")
+    localnode.until(
+        "it goes on by itself",
+        lambda: service.says() == "True Serving",
+        localnode.BUILD_SECONDS + 120,
+    )
+    assert service.status()["build"]["attempt"] == 1
+    kubectl.kubectl("delete", "gsvc", "late", "-n", shop)
+
+
+def test_a_build_that_never_starts_ends_at_its_deadline(shop: str) -> None:
+    localnode.push("deadline", localnode.tiny())
+    image = {**localnode.closed(shop, "deadline"), "pushSecretRef": {"name": "never"}}
+    build = {"timeoutSeconds": 60}
+    service = localnode.submit("deadline", shop, "deadline", image=image, build=build)
+    localnode.until("DeadlineExceeded", lambda: service.says() == "False DeadlineExceeded", 150)
+    assert "build.timeoutSeconds" in service.message()
+    kubectl.kubectl("delete", "gsvc", "deadline", "-n", shop)
+
+
+def test_a_namespace_that_refuses_the_pods_is_named_and_mended(checkout: Service) -> None:
+    localnode.namespace("strict", "restricted")
+    localnode.push("strict", localnode.tiny())
+    service = localnode.submit("strict", "strict", "strict")
+    localnode.until(
+        "PodSecurityViolation", lambda: service.says() == "False PodSecurityViolation", 60
+    )
+    assert "Pod Security level baseline" in service.message()
+    command = service.message().partition("See: ")[2]
+    assert "FailedCreate" in localnode.printed(command)
+    localnode.namespace("strict", "baseline")
+    localnode.until(
+        "it goes on by itself",
+        lambda: service.says() == "True Serving",
+        localnode.BUILD_SECONDS + 360,
+    )
+
+
+def test_a_build_pod_that_is_drained_away_is_built_again(shop: str) -> None:
+    """As a node drain does it: the pod is deleted in mid-build."""
+    localnode.push("drained", localnode.tiny())
+    service = localnode.submit("drained", shop, "drained", image=localnode.closed(shop, "drained"))
+    pods = ("pods", "-n", shop, "-l", "goservice.dev/service=drained")
+
+    def building() -> list[Any]:
+        return [p for p in kubectl.get(*pods)["items"] if p["status"]["phase"] == "Pending"]
+
+    pod = localnode.until("the build's pod", building, 120)[0]["metadata"]["name"]
+    kubectl.kubectl("delete", "pod", pod, "-n", shop, "--grace-period=1")
+    localnode.until("NodeLost", lambda: service.says() == "Unknown NodeLost", 60)
+    assert "Attempt 1 of 5" in service.message()
+    localnode.until(
+        "the second attempt serves",
+        lambda: service.says() == "True Serving",
+        localnode.BUILD_SECONDS + 60,
+    )
+    assert service.status()["build"]["trigger"] == ["Retry"]
+    assert service.status()["build"]["attempt"] == 2
+    kubectl.kubectl("delete", "gsvc", "drained", "-n", shop)
+
+
+def test_a_foreign_object_of_the_name_is_left_alone(shop: str) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "taken", "namespace": shop, "labels": {"mine": "yes"}},
+        "spec": {"ports": [{"port": 1234}], "selector": {"app": "mine"}},
+    }
+    kubectl.kubectl("apply", "-f", "-", text=json.dumps(config))
+    before = kubectl.get("service", "taken", "-n", shop)
+    image = localnode.operator_pod()["spec"]["containers"][0]["image"]
+    repository, _, digest = image.partition("@")
+    service = localnode.submit("taken", shop, image={"repository": repository, "digest": digest})
+    localnode.until("NotOwned", lambda: service.says() == "False NotOwned", 60)
+    assert f"Service {shop}/taken exists" in service.message()
+    assert localnode.printed(service.message().partition("look at it: ")[2])
+    kubectl.kubectl("delete", "gsvc", "taken", "-n", shop)
+    assert kubectl.get("service", "taken", "-n", shop) == before
+    kubectl.kubectl("delete", "service", "taken", "-n", shop)
