@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 TAIL_LINES = 15
@@ -24,6 +25,7 @@ def run(
     text: str | None = None,
     timeout: float | None = None,
     advice: str = "",
+    log: Path | None = None,
 ) -> str:
     """Run a program to its end and return its standard output.
 
@@ -34,29 +36,33 @@ def run(
         text: Standard input; nothing by default.
         timeout: Seconds after which it is ended.
         advice: What the user can do, added to the failure.
+        log: A file that takes standard error, for whoever wants to read it meanwhile.
 
     Raises:
         Failed: It could not be started, took too long or ended with another code than 0.
     """
     words = [str(word) for word in arguments]
     try:
-        result = subprocess.run(
-            words,
-            env={**os.environ, **(environment or {})},
-            cwd=folder,
-            input=text if text is not None else "",
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        with log.open("wb") if log else nullcontext(subprocess.PIPE) as errors:
+            result = subprocess.run(
+                words,
+                env={**os.environ, **(environment or {})},
+                cwd=folder,
+                input=text if text is not None else "",
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
+            )
     except FileNotFoundError as error:
         raise Failed(f"{words[0]} is not installed: {error}. {advice}".rstrip()) from error
     except subprocess.TimeoutExpired as error:
         raise Failed(f"{shlex.join(words)} took longer than {timeout} s. {advice}") from error
     if result.returncode != 0:
-        said = (result.stderr.strip() or result.stdout.strip()).splitlines()[-TAIL_LINES:]
+        heard = log.read_text(errors="replace") if log else result.stderr
+        said = (heard.strip() or result.stdout.strip()).splitlines()[-TAIL_LINES:]
         tail = "\n    ".join(said)
         raise Failed(
             f"{shlex.join(words)} ended with code {result.returncode}:\n    {tail}\n{advice}".rstrip()

@@ -135,15 +135,48 @@ def build(program: Program) -> Path:
         step.note = f"takes {program.expected}"
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}")
+        log = target.with_name(f".{target.name}.log")
+        total = package_count(program)
+        step.note = lambda: f"{_lines(log)} of at most {total} packages, takes {program.expected}"
         commands.run(
-            ["nice", "-n", "5", go(), "build", *program.flags, "-o", partial, program.package],
+            [
+                "nice",
+                "-n",
+                "5",
+                go(),
+                "build",
+                "-v",
+                *program.flags,
+                "-o",
+                partial,
+                program.package,
+            ],
             folder=program.folder,
             environment=build_environment(),
             timeout=3600,
             advice=f"Compile it by hand: cd {program.folder} && go build {program.package}",
+            log=log,
         )
+        log.unlink()
         partial.rename(target)
     return target
+
+
+def package_count(program: Program) -> int:
+    """How many packages a program is made of; those that Go has cached are not compiled again."""
+    return len(
+        commands.run(
+            [go(), "list", "-deps", program.package],
+            folder=program.folder,
+            environment=build_environment(),
+            timeout=900,
+        ).split()
+    )
+
+
+def _lines(file: Path) -> int:
+    """One line is written for each package that is compiled."""
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
 
 
 def build_quietly(program: Program) -> Path:

@@ -6,7 +6,7 @@ Works without a terminal. A step that ends within two seconds prints one line on
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -33,12 +33,13 @@ class Step:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self.note = ""
+        self.note: str | Callable[[], str] = ""
         self.skipped = ""
 
     def line(self, seconds: float) -> str:
         """The line that tells a reader that the step is still alive."""
-        note = f", {self.note}" if self.note else ""
+        now = self.note() if callable(self.note) else self.note
+        note = f", {now}" if now else ""
         return f"  .. {self.title} ({elapsed(seconds)}{note})"
 
 
