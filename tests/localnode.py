@@ -29,6 +29,8 @@ READS = ("get", "list", "watch")
 GOSERVICE = Path(sys.prefix) / "bin" / "goservice"
 REAL_KANIKO = bool(os.environ.get("KANIKO_EXECUTOR"))
 BUILD_SECONDS = 240 if REAL_KANIKO else 150
+CAP = 2
+"""Builds at once, in all tests of the node."""
 CANARY = paths.REGISTRY_PASSWORD
 TINY_PROGRAM = "package main\n\nfunc main() { select {} }\n"
 
@@ -38,7 +40,8 @@ class Demo:
     """What `make demo` printed, and what the machine had before."""
 
     output: str
-    wanted: equipment.Equipment
+    operator: str
+    """The operator's image with its digest."""
     before: dict[str, list[str]]
     started: float
     """When the first test of the node began, in seconds of the epoch."""

@@ -21,6 +21,8 @@ Manifest = dict[str, Any]
 
 CONTAINER = "app"
 """The service's container: autoscaling by ContainerResource names it."""
+READINESS_SECONDS = 2
+"""Between two default checks: with the kubelet's 10 a Go program waits up to 10 s for its first request."""
 LEAST_MEMORY_LIMIT = 64 * 2**20
 """Below this many bytes GOMEMLIMIT would make Go collect garbage without end."""
 
@@ -321,7 +323,8 @@ def _probes(service: GoService) -> Manifest:
     ports = service.spec.ports
     probes = service.spec.probes
     if probes.readiness is None and ports:
-        readiness: Manifest | None = {"tcpSocket": {"port": ports[0].name}}
+        port = {"port": ports[0].name}
+        readiness: Manifest | None = {"tcpSocket": port, "periodSeconds": READINESS_SECONDS}
     else:
         readiness = _probe(probes.readiness, ports)
     every = {

@@ -58,8 +58,8 @@ def overlay(wanted: equipment.Equipment, base: str) -> dict[str, Any]:
     }
 
 
-def write(wanted: equipment.Equipment) -> Path:
-    """Write the overlay and return its folder."""
+def write(wanted: equipment.Equipment) -> None:
+    """Write the overlay."""
     target = folder()
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -67,7 +67,6 @@ def write(wanted: equipment.Equipment) -> Path:
     base = f"{up}{paths.PROJECT / 'manifests'}"
     (target / "kustomization.yaml").write_text(yaml.safe_dump(overlay(wanted, base)))
     (target / "settings.yaml").write_text(yaml.safe_dump(settings(wanted), sort_keys=False))
-    return target
 
 
 def install(wanted: equipment.Equipment, kubeconfig: Path) -> None:
@@ -78,18 +77,33 @@ def install(wanted: equipment.Equipment, kubeconfig: Path) -> None:
         kubectl.kubectl("apply", "--server-side", "-f", crds, kubeconfig=kubeconfig)
         established = ("wait", "--for=condition=Established", "crd/goservices.goservice.dev")
         kubectl.kubectl(*established, "--timeout=30s", kubeconfig=kubeconfig)
-        step.note = "manifests"
-        kubectl.kubectl("apply", "--server-side", "-k", str(write(wanted)), kubeconfig=kubeconfig)
-        step.note = "waits for its pod"
-        try:
-            kubectl.kubectl(
-                *("rollout", "status", f"deployment/{NAME}", "-n", NAMESPACE),
-                f"--timeout={SECONDS}s",
-                kubeconfig=kubeconfig,
-                timeout=SECONDS + 30,
-            )
-        except commands.Failed as error:
-            raise commands.Failed(f"{error}\n{why(kubeconfig)}") from error
+        write(wanted)
+        _apply(kubeconfig, step)
+
+
+def change_settings(changes: dict[str, Any], kubeconfig: Path) -> dict[str, Any]:
+    """Change settings of the installed operator, which restarts it; return the whole settings."""
+    file = folder() / "settings.yaml"
+    now = merged(yaml.safe_load(file.read_text()), changes)
+    file.write_text(yaml.safe_dump(now, sort_keys=False))
+    with progress.step("change the operator's settings") as step:
+        _apply(kubeconfig, step)
+    return now
+
+
+def _apply(kubeconfig: Path, step: progress.Step) -> None:
+    step.note = "manifests"
+    kubectl.kubectl("apply", "--server-side", "-k", str(folder()), kubeconfig=kubeconfig)
+    step.note = "waits for its pod"
+    try:
+        kubectl.kubectl(
+            *("rollout", "status", f"deployment/{NAME}", "-n", NAMESPACE),
+            f"--timeout={SECONDS}s",
+            kubeconfig=kubeconfig,
+            timeout=SECONDS + 30,
+        )
+    except commands.Failed as error:
+        raise commands.Failed(f"{error}\n{why(kubeconfig)}") from error
 
 
 def why(kubeconfig: Path) -> str:

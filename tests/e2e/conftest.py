@@ -7,12 +7,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
 import localnode
-from cluster import equipment, footprint, installation, local, node, paths, prerequisites
+from cluster import footprint, installation, local, node, paths, prerequisites
 
 
 @pytest.fixture(scope="session")
@@ -39,10 +38,9 @@ def demo() -> Iterator[localnode.Demo]:
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-4000:]
-    wanted = equipment.local()
-    capped = {**wanted.settings, "builds": {**wanted.settings["builds"], "maxConcurrent": 2}}
-    installation.install(replace(wanted, settings=capped), paths.kubeconfig())
-    yield localnode.Demo(done.stdout, wanted, before, started)
+    changes = {"builds": {"maxConcurrent": localnode.CAP}}
+    settings = installation.change_settings(changes, paths.kubeconfig())
+    yield localnode.Demo(done.stdout, settings["images"]["operator"], before, started)
     if not keep and node.find() is not None:
         local.down()
 

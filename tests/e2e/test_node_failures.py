@@ -18,7 +18,6 @@ from localnode import Service
 
 pytestmark = pytest.mark.e2e
 
-CAP = 2
 MODULE = "module example.com/tiny\n\ngo 1.25\n"
 
 
@@ -196,7 +195,7 @@ def test_no_more_builds_ran_at_once_than_the_platform_allows(failing: dict[str, 
     for _, change in sorted(changes):
         running += change
         most = max(most, running)
-    assert most == CAP, f"{most} at once of {len(changes) // 2}"
+    assert most == localnode.CAP, f"{most} at once of {len(changes) // 2}"
 
 
 def test_what_serves_goes_on_serving_when_its_next_build_fails(checkout: Service) -> None:

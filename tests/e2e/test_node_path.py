@@ -36,7 +36,7 @@ def test_the_demo_shows_the_whole_way(demo: Demo) -> None:
 
 def test_the_operator_runs_its_own_image_as_the_manifests_say(demo: Demo) -> None:
     pod = localnode.operator_pod()
-    digest = demo.wanted.operator.partition("@")[2]
+    digest = demo.operator.partition("@")[2]
     assert pod["status"]["containerStatuses"][0]["imageID"].endswith(digest)
     assert pod["spec"]["serviceAccountName"] == "goservice-operator"
     labels = kubectl.get("namespace", "goservice-system")["metadata"]["labels"]

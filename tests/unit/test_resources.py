@@ -55,7 +55,8 @@ def test_old_go_lines_follow_the_cpu_limit() -> None:
 
 
 def test_probes() -> None:
-    assert container()["readinessProbe"] == {"tcpSocket": {"port": "http"}}
+    probe = {"tcpSocket": {"port": "http"}, "periodSeconds": 2}
+    assert container()["readinessProbe"] == probe
     assert "readinessProbe" not in container(probes={"readiness": {}})
     assert "readinessProbe" not in container(ports=[])
     get = container(probes={"liveness": {"httpGet": {"path": "/healthz"}}})

@@ -260,7 +260,7 @@ class Probes(Model):
     startup: Probe | None = None
     """Guards the other two until the service has started. None if left out."""
     readiness: Probe | None = None
-    """Decides whether the pod gets requests. A TCP check of the first port if left out; {} switches it off."""
+    """Decides whether the pod gets requests. A TCP check of the first port every 2 s if left out; {} switches it off."""
     liveness: Probe | None = None
     """Restarts the container when it fails. None if left out."""
 
