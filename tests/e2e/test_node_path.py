@@ -195,6 +195,7 @@ def test_a_digest_serves_without_a_source_where_only_restricted_pods_may_run(
 ) -> None:
     """Nothing is built, so the namespace may enforce `restricted`. The zone is the pods' alone."""
     localnode.namespace("locked", "restricted")
+    localnode.push_secret("locked", "pull")
     oldest = checkout.status()["history"][-1]["image"]
     repository, _, digest = oldest.partition("@")
     for name, zone, winter, summer in (
@@ -202,7 +203,14 @@ def test_a_digest_serves_without_a_source_where_only_restricted_pods_may_run(
         ("utc", "UTC", "UTC", "UTC"),
     ):
         service = localnode.submit(
-            name, "locked", image={"repository": repository, "digest": digest}, timeZone=zone
+            name,
+            "locked",
+            image={
+                "repository": repository,
+                "digest": digest,
+                "pullSecretRefs": [{"name": "pull"}],
+            },
+            timeZone=zone,
         )
         status = service.wait_for("True Serving", 60)
         assert status["servingImage"] == oldest

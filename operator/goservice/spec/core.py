@@ -131,6 +131,15 @@ class EnvVar(Model):
     """A source for its value, instead of `value`."""
 
 
+class OptionalReference(Model):
+    """An object in the same namespace that may be allowed to be missing."""
+
+    name: ObjectName
+    """Its name."""
+    optional: bool | None = None
+    """Whether the pod may start without it."""
+
+
 class EnvFrom(Model):
     """All keys of a ConfigMap or Secret as environment variables."""
 
@@ -150,15 +159,6 @@ class EnvFrom(Model):
     """A ConfigMap."""
     secret_ref: OptionalReference | None = None
     """A Secret."""
-
-
-class OptionalReference(Model):
-    """An object in the same namespace that may be allowed to be missing."""
-
-    name: ObjectName
-    """Its name."""
-    optional: bool | None = None
-    """Whether the pod may start without it."""
 
 
 class Resources(Model):
