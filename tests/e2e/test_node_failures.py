@@ -19,6 +19,15 @@ from localnode import Service
 pytestmark = pytest.mark.e2e
 
 MODULE = "module example.com/tiny\n\ngo 1.25\n"
+LARGE = "\n".join(
+    [
+        localnode.TINY_PROGRAM,
+        "var table = [...]string{",
+        *(f'\t"entry {number}",' for number in range(300_000)),
+        "}\n",
+    ]
+)
+"""Asks the compiler for far more memory than the limit of its case."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,13 @@ CASES = (
         "out-of-memory",
         "False OutOfMemory",
         ("build.resources.limits.memory",),
-        build={"resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}}},
+        localnode.tiny(program=LARGE),
+        build={"resources": {"limits": {"memory": "96Mi"}, "requests": {"memory": "96Mi"}}},
     ),
     Case(
         "full-disk",
         "Unknown DiskFull",
-        ("evicted for its disk use", "Attempt 1 of 5"),
+        ("evicted for its disk use", "of 5 failed (DiskFull)"),
         build={
             "resources": {
                 "limits": {"ephemeral-storage": "20Mi"},
@@ -116,7 +126,7 @@ CASES = (
     Case(
         "registry-away",
         "Unknown RegistryUnavailable",
-        ("Attempt 1 of 5", "the next one starts at"),
+        ("of 5 failed (RegistryUnavailable)", "the next one starts at"),
         image={"repository": f"{NOBODY}/shop/registry-away", "pushSecretRef": None},
         tail="connection refused",
     ),
@@ -130,7 +140,7 @@ CASES = (
     Case(
         "git-away",
         "Unknown GitUnavailable",
-        (NOBODY,),
+        (NOBODY, "does not accept a connection"),
         git={"url": f"http://{NOBODY}/shop/git-away.git"},
     ),
 )
@@ -177,6 +187,7 @@ def test_a_failure_says_its_name_and_what_to_do(failing: dict[str, Service], nam
         assert case.tail in status["build"]["logTail"]
         assert status["build"]["phase"] == "Failed"
         assert case.tail in localnode.printed(status["build"]["logsCommand"])
+    service.patch({"suspend": True})  # no more attempts, and its pods stay for the next test
 
 
 def test_no_more_builds_ran_at_once_than_the_platform_allows(failing: dict[str, Service]) -> None:
