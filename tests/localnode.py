@@ -32,7 +32,8 @@ BUILD_SECONDS = 240 if REAL_KANIKO else 150
 CAP = 2
 """Builds at once, in all tests of the node."""
 CANARY = paths.REGISTRY_PASSWORD
-TINY_PROGRAM = "package main\n\nfunc main() { select {} }\n"
+TINY_PROGRAM = 'package main\n\nimport "time"\n\nfunc main() { time.Sleep(time.Hour) }\n'
+"""A worker: it serves nothing, and little but the runtime is compiled for it."""
 
 
 @dataclass(frozen=True)

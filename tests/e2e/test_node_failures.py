@@ -258,7 +258,7 @@ def test_a_bad_spec_changes_nothing(checkout: Service) -> None:
 def test_a_missing_push_secret_is_named_and_mended(shop: str) -> None:
     localnode.push("late", localnode.tiny())
     image = {**localnode.closed(shop, "late"), "pushSecretRef": {"name": "late"}}
-    service = localnode.submit("late", shop, "late", image=image)
+    service = localnode.submit("late", shop, "late", image=image, ports=[])
     localnode.until("SecretNotFound", lambda: service.says() == "False SecretNotFound", 120)
     assert f"Secret {shop}/late (image.pushSecretRef) does not exist" in service.message()
     localnode.push_secret(shop, "late")
@@ -284,7 +284,7 @@ def test_a_build_that_never_starts_ends_at_its_deadline(shop: str) -> None:
 def test_a_namespace_that_refuses_the_pods_is_named_and_mended(checkout: Service) -> None:
     localnode.namespace("strict", "restricted")
     localnode.push("strict", localnode.tiny())
-    service = localnode.submit("strict", "strict", "strict")
+    service = localnode.submit("strict", "strict", "strict", ports=[])
     localnode.until(
         "PodSecurityViolation", lambda: service.says() == "False PodSecurityViolation", 60
     )
@@ -302,7 +302,9 @@ def test_a_namespace_that_refuses_the_pods_is_named_and_mended(checkout: Service
 def test_a_build_pod_that_is_drained_away_is_built_again(shop: str) -> None:
     """As a node drain does it: the pod is deleted in mid-build."""
     localnode.push("drained", localnode.tiny())
-    service = localnode.submit("drained", shop, "drained", image=localnode.closed(shop, "drained"))
+    service = localnode.submit(
+        "drained", shop, "drained", image=localnode.closed(shop, "drained"), ports=[]
+    )
     pods = ("pods", "-n", shop, "-l", "goservice.dev/service=drained")
 
     def building() -> list[Any]:
