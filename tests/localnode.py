@@ -6,6 +6,7 @@ stand-in of `tests/cluster/executor`, or the real Kaniko where KANIKO_EXECUTOR n
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shlex
@@ -167,11 +168,17 @@ def namespace(name: str, level: str = "baseline") -> None:
 
 def push_secret(where: str, name: str, password: str = CANARY) -> None:
     """A Secret for the closed registry, to push and to pull with."""
-    kubectl.kubectl(
-        *("create", "secret", "docker-registry", name, "-n", where),
-        *(f"--docker-server={paths.CLOSED_REGISTRY}", f"--docker-username={paths.REGISTRY_USER}"),
-        f"--docker-password={password}",
-    )
+    login = {"username": paths.REGISTRY_USER, "password": password}
+    auth = base64.b64encode(f"{paths.REGISTRY_USER}:{password}".encode()).decode()
+    config = {"auths": {paths.CLOSED_REGISTRY: {**login, "auth": auth}}}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": name, "namespace": where},
+        "stringData": {".dockerconfigjson": json.dumps(config)},
+    }
+    kubectl.apply([secret])
 
 
 def closed(where: str, name: str) -> Manifest:
