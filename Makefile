@@ -27,6 +27,10 @@ check: setup ## Linters, types and import contracts
 unit: setup ## Tests that need no cluster
 	$(RUN)/python -m pytest -q -m "not e2e"
 
+.PHONY: executor
+executor: setup ## The tests' stand-in for Kaniko, held to facts recorded from Kaniko
+	cd tests && $(abspath $(RUN))/python -m cluster test-executor
+
 .PHONY: e2e
 e2e: setup ## The operator against a real API server (the first run compiles Kubernetes: 10 minutes)
 	$(RUN)/python -m pytest -q -m e2e
@@ -44,7 +48,7 @@ demo-down: setup ## Remove what the demo made; only the cache folder stays
 	@$(CLUSTER) demo-down
 
 .PHONY: test
-test: check unit e2e ## Everything that CI runs
+test: check unit executor e2e ## Everything that CI runs
 
 .PHONY: golden
 golden: setup ## Write the golden files anew

@@ -117,6 +117,20 @@ def load(names: tuple[str, ...]) -> None:
         click.echo(f"{name}\t{digest}")
 
 
+@main.command("test-executor")
+def test_executor() -> None:
+    """Hold the stand-in for Kaniko to the facts recorded from Kaniko."""
+    from cluster import images, prerequisites, programs
+
+    prerequisites.install()
+    tools = f"{programs.go().parent}:{images.busybox().parent}:{os.environ['PATH']}"
+    with progress.step("go test executor") as step:
+        text = programs.run_go(["test", "-v", "./..."], programs.EXECUTOR, {"PATH": tools})
+        step.skipped = f"{text.count('--- PASS')} passed, {text.count('--- SKIP')} skipped"
+        if "--- SKIP" in text:
+            raise commands.Failed(f"a test was skipped; nothing of it may be missing here:\n{text}")
+
+
 @main.command("operator-image")
 def operator_image() -> None:
     """Build the operator's image in the cluster from the project's Dockerfile."""

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,19 +165,25 @@ def build(program: Program) -> Path:
 
 def package_count(program: Program) -> int:
     """How many packages a program is made of; those that Go has cached are not compiled again."""
-    return len(
-        commands.run(
-            [go(), "list", "-deps", program.package],
-            folder=program.folder,
-            environment=build_environment(),
-            timeout=900,
-        ).split()
-    )
+    return len(run_go(["list", "-deps", program.package], program).split())
 
 
 def _lines(file: Path) -> int:
     """One line is written for each package that is compiled."""
     return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
+def run_go(
+    arguments: list[str], program: Program, environment: Mapping[str, str] | None = None
+) -> str:
+    """Run another go command in a program's module; return its output."""
+    return commands.run(
+        [go(), *arguments],
+        folder=program.folder,
+        environment={**build_environment(), **(environment or {})},
+        timeout=1800,
+        advice=f"By hand: cd {program.folder} && go {' '.join(arguments)}",
+    )
 
 
 def build_quietly(program: Program) -> Path:
