@@ -1,6 +1,5 @@
 """Fields of plain manifests by their path: what server-side apply, patches and selectors need."""
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +8,15 @@ Manifest = dict[str, Any]
 Path = tuple[str, ...]
 
 MISSING = object()
+
+
+def copied(value: Any) -> Any:
+    """A copy of a plain tree, several times faster than `copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [copied(inner) for inner in value]
+    return value
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
@@ -64,7 +72,7 @@ def merge_patch(target: Manifest, patch: Manifest) -> None:
                 target[key] = {}
             merge_patch(target[key], value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = copied(value)
 
 
 def selected(selector: str, labels: Mapping[str, str]) -> bool:

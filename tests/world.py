@@ -7,7 +7,7 @@ replicas, and schemas are not known. A conformance suite runs against it and a r
 """
 
 import asyncio
-import copy
+import pickle
 import re
 import uuid
 from collections import Counter
@@ -72,7 +72,9 @@ class World:
         """Runs after its effect, and may raise: the answer that was lost."""
         self.log: dict[tuple[str, str, str], list[str]] = {}
         """Log lines by namespace, pod and container."""
-        self.now = "2026-01-01T00:00:00Z"
+        self.clock: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
+        self.defer: Callable[[Callable[[], None]], object] = lambda collect: collect()
+        """When the garbage collector works: at once, or later."""
         self._access = access
         self._objects: dict[Key, Manifest] = {}
         self._owners: dict[Key, Owners] = {}
@@ -98,7 +100,7 @@ class World:
         request = Request("list", kind, namespace, "")
         await self._arrive(request)
         found = [
-            copy.deepcopy(manifest)
+            fieldpaths.copied(manifest)
             for (k, where, _), manifest in sorted(self._objects.items())
             if k == kind
             and namespace in (None, where)
@@ -211,11 +213,11 @@ class World:
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """An object as it is, or None."""
-        return copy.deepcopy(self._objects.get((kind, namespace, name)))
+        return fieldpaths.copied(self._objects.get((kind, namespace, name)))
 
     def all(self, kind: str) -> Manifests:
         """Every object of a kind."""
-        return [copy.deepcopy(m) for (k, _, _), m in sorted(self._objects.items()) if k == kind]
+        return [fieldpaths.copied(m) for (k, _, _), m in sorted(self._objects.items()) if k == kind]
 
     def owners(self, kind: str, namespace: str, name: str, *path: str) -> set[str]:
         """The managers of a field."""
@@ -238,7 +240,7 @@ class World:
     ) -> Manifest:
         """Change an object in place; whoever changes a field takes it from its owners."""
         key = (kind, namespace, name)
-        live = copy.deepcopy(self._objects[key])
+        live = fieldpaths.copied(self._objects[key])
         change(live)
         before = self._objects[key]
         changed = {
@@ -255,28 +257,53 @@ class World:
     def set_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
         """Write a status whole, as the kind's controller does."""
         key = (kind, namespace, name)
-        live = {**self._objects[key], "status": copy.deepcopy(status)}
+        live = {**self._objects[key], "status": fieldpaths.copied(status)}
         return self._store(key, live, self._owners[key])
 
     def remove(self, kind: str, namespace: str, name: str, *, orphan: bool = False) -> None:
         """Delete an object and what it owns; with finalizers it only begins to go."""
         key = (kind, namespace, name)
         if self._objects[key]["metadata"].get("finalizers"):
-            live = copy.deepcopy(self._objects[key])
-            live["metadata"].setdefault("deletionTimestamp", self.now)
+            live = fieldpaths.copied(self._objects[key])
+            live["metadata"].setdefault("deletionTimestamp", self.clock())
             self._store(key, live, self._owners[key])
             return
-        gone = self._objects.pop(key)
+        gone = fieldpaths.copied(self._objects.pop(key))
         del self._owners[key]
         gone["metadata"]["resourceVersion"] = self._next_version()
         self._tell("DELETED", gone)
-        for other in [k for k, m in self._objects.items() if _owned(m, gone["metadata"]["uid"])]:
-            if orphan:
+        uid = gone["metadata"]["uid"]
+        if orphan:
+            for other in self._owned_by(uid):
                 self.edit(*other, lambda live: live["metadata"].pop("ownerReferences"))
-            elif other in self._objects:
-                self.remove(*other)
+        elif self._owned_by(uid):
+            self.defer(lambda: self._collect(uid))
+
+    def snapshot(self) -> bytes:
+        """All objects and their owners, to be restored in this world or in another."""
+        return pickle.dumps((self._objects, self._owners, self._version))
+
+    def restore(self, snapshot: bytes) -> None:
+        """Hold exactly what a snapshot holds; nobody is told."""
+        self._objects, self._owners, self._version = pickle.loads(snapshot)
 
     # --- the rules ---
+
+    def _collect(self, uid: str) -> None:
+        """Remove what a deleted object owned."""
+        for other in self._owned_by(uid):
+            if other in self._objects:
+                self.remove(*other)
+
+    def _collect_if_absent(self, metadata: Manifest) -> None:
+        """An object whose owners are all gone already does not stay either."""
+        wanted = {reference["uid"] for reference in metadata.get("ownerReferences") or ()}
+        present = {manifest["metadata"]["uid"] for manifest in self._objects.values()}
+        if wanted and not wanted & present:
+            self.defer(lambda: [self._collect(uid) for uid in wanted])
+
+    def _owned_by(self, uid: str) -> tuple[Key, ...]:
+        return tuple(key for key, held in self._objects.items() if _owned(held, uid))
 
     def _merge(
         self,
@@ -287,7 +314,7 @@ class World:
         force: bool,
     ) -> Manifest:
         """Server-side apply on what is there."""
-        live = copy.deepcopy(self._objects[key])
+        live = fieldpaths.copied(self._objects[key])
         owners = dict(self._owners[key])
         for other, theirs in self._owners[key].items():
             if other == who:
@@ -303,15 +330,15 @@ class World:
         for path in owners.get(who, frozenset()) - fields - kept:
             fieldpaths.remove(live, path)
         for path in fields:
-            fieldpaths.put(live, path, copy.deepcopy(fieldpaths.at(manifest, path)))
+            fieldpaths.put(live, path, fieldpaths.copied(fieldpaths.at(manifest, path)))
         owners[who] = fields
         return self._store(key, live, owners)
 
     def _add(self, manifest: Manifest, owners: Owners) -> Manifest:
         key = _key(manifest)
-        live = copy.deepcopy(manifest)
+        live = fieldpaths.copied(manifest)
         live.pop("status", None)
-        live["metadata"] |= {"uid": str(uuid.uuid4()), "creationTimestamp": self.now}
+        live["metadata"] |= {"uid": str(uuid.UUID(int=self._version)), "creationTimestamp": self.clock()}
         return self._store(key, live, owners)
 
     def _store(self, key: Key, live: Manifest, owners: Owners) -> Manifest:
@@ -322,7 +349,7 @@ class World:
         _validate(key, live, before)
         owners = {who: fields for who, fields in owners.items() if fields}
         if before is not None and live == before and owners == self._owners[key]:
-            return copy.deepcopy(before)
+            return fieldpaths.copied(before)
         live["metadata"]["resourceVersion"] = self._next_version()
         if kind in WITH_GENERATION:
             same = before is not None and live.get("spec") == before.get("spec")
@@ -331,15 +358,17 @@ class World:
         self._objects[key], self._owners[key] = live, owners
         self._tell("MODIFIED" if before else "ADDED", live)
         metadata = live["metadata"]
+        if before is None:
+            self._collect_if_absent(metadata)
         if "deletionTimestamp" in metadata and not metadata.get("finalizers"):
             self.remove(*key)
-        return copy.deepcopy(live)
+        return fieldpaths.copied(live)
 
     def _existing(self, kind: str, namespace: str, name: str) -> Manifest:
         found = self._objects.get((kind, namespace, name))
         if found is None:
             raise errors.NotFound(f"{kind} {namespace}/{name} not found", status=404)
-        return copy.deepcopy(found)
+        return fieldpaths.copied(found)
 
     def _uid(self, key: Key) -> Any:
         return self._objects[key]["metadata"]["uid"]
@@ -378,7 +407,7 @@ class World:
 
     def _tell(self, change: str, manifest: Manifest) -> None:
         for listener in self._listeners:
-            listener(change, copy.deepcopy(manifest))
+            listener(change, fieldpaths.copied(manifest))
 
 
 def _key(manifest: Manifest) -> Key:

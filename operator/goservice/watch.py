@@ -14,7 +14,8 @@ import random
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,18 +109,29 @@ class Backoffs:
 class Operator:
     """Cache, queue, sources and workers of one process."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, counters: metrics.Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cluster: Cluster,
+        counters: metrics.Metrics,
+        *,
+        sources: Sources | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._metrics = counters
+        self._chance = chance
         self.cache = Cache(counters)
-        self.queue: Queue[Key] = Queue(metrics=counters)
-        self.sources = Sources(
+        self.queue: Queue[Key] = Queue(clock=monotonic, chance=chance, metrics=counters)
+        self.sources = sources or Sources(
             allow_http=settings.git.allow_http,
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
             metrics=counters,
         )
-        self.reconciler = Reconciler(cluster, self.cache, self.sources, settings)
+        self.reconciler = Reconciler(cluster, self.cache, self.sources, settings, clock=now)
         self._synced = asyncio.Event()
 
     # --- events -------------------------------------------------------------------------------------
@@ -148,6 +160,14 @@ class Operator:
 
     # --- work ---------------------------------------------------------------------------------------
 
+    def start(self) -> list[asyncio.Task[None]]:
+        """Everything that runs until it is cancelled: re-lists, questions to git, workers."""
+        return [
+            asyncio.create_task(self.keep_listed()),
+            asyncio.create_task(self.sources.run(self.queue.add)),
+            *(asyncio.create_task(self.work()) for _ in range(self._settings.client.workers)),
+        ]
+
     async def relist(self) -> None:
         """Look at everything, page by page: a watch tells of no deletion that it missed."""
         for kind in WATCHED:
@@ -170,7 +190,7 @@ class Operator:
             if not self._synced.is_set():
                 log.info("caches are filled: %d services", len(list(self.cache.all(spec.KIND))))
                 self._synced.set()
-            await asyncio.sleep(self._settings.relist_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+            await asyncio.sleep(self._settings.relist_seconds * (0.9 + 0.2 * self._chance()))
 
     async def work(self) -> None:
         """One worker: a pass for each key that is due."""
@@ -338,11 +358,7 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
             metrics=counters.text,
             lag=counters.loop_lag_seconds.set,
         )
-        tasks = [
-            asyncio.create_task(operator.keep_listed()),
-            asyncio.create_task(operator.sources.run(operator.queue.add)),
-            *(asyncio.create_task(operator.work()) for _ in range(settings.client.workers)),
-        ]
+        tasks = operator.start()
         log.info(
             "goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces"
         )
