@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from goservice import names, plan, spec
@@ -48,6 +48,8 @@ CHECKED_BEFORE_CREATION = (
     "PodDisruptionBudget",
 )
 REMEMBERED_ANSWERS = 8
+REFUSED_FOR = timedelta(seconds=60)
+"""For how long a refusal is told before the writes are tried again."""
 
 
 class Repositories(Protocol):
@@ -66,6 +68,8 @@ class Memory:
     answers: dict[Question, tuple[Manifest, ...]] = field(default_factory=dict)
     foreign: set[tuple[str, str]] = field(default_factory=set)
     refusal: str = ""
+    refused_at: datetime | None = None
+    """When something foreign was found, or the API server refused an object."""
     applied: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     """By manager, kind and name: the hash last applied and the resourceVersion that it gave."""
     checked_uid: str = ""
@@ -114,10 +118,12 @@ class Reconciler:
             self._sources.forget(key)
             await self._report(body, decided)
             return decided.again
-        if memory.generation != service.generation:
+        refused_long_ago = memory.refused_at is not None and now - memory.refused_at >= REFUSED_FOR
+        if memory.generation != service.generation or refused_long_ago:
             memory.generation = service.generation
             memory.foreign.clear()
             memory.refusal = ""
+            memory.refused_at = None
         observed = self._observe(key, body, service, memory)
         decided = plan.decide(service, observed, self._settings, now)
         self._note(key, service, decided)
@@ -215,6 +221,7 @@ class Reconciler:
                 await self._write(service, write, memory)
         except (Invalid, Forbidden) as error:
             memory.refusal = str(error)
+            memory.refused_at = self._clock()
             raise
         finally:
             self._starting.discard(key)
@@ -291,6 +298,7 @@ class Reconciler:
         if owned(found, service.uid):
             return found
         memory.foreign.add((kind, name))
+        memory.refused_at = self._clock()
         raise Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
 
     async def _report(self, body: Manifest, decided: Plan) -> None:

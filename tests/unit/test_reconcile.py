@@ -277,6 +277,12 @@ async def test_a_foreign_object_is_reported_and_left_alone() -> None:
     await lab.settle()
     assert lab.ready() == ("False", "NotOwned")
     assert lab.world.all("Service")[0]["spec"] == {"selector": {"a": "b"}}
+    lab.world.remove("Service", *KEY)
+    lab.now += timedelta(seconds=61)
+    await lab.settle()
+    lab.roll_out()
+    await lab.settle()
+    assert lab.ready() == ("True", "Serving")
 
 
 async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
@@ -335,6 +341,19 @@ async def test_a_refusal_is_told_and_tried_again() -> None:
     await lab.settle()
     assert lab.ready() == ("False", "ClusterRefused")
     assert "webhook says no" in find(lab.status(), Type.READY)["message"]
+    # Nothing has changed but the webhook's mind: it is tried again by itself, and told only once.
+    lab.now += timedelta(seconds=61)
+    with pytest.raises(errors.Invalid):
+        await lab.operator.reconcile(KEY)
+    before = len(lab.world.writes)
+    assert await lab.operator.reconcile(KEY) == 60.0
+    assert lab.world.writes[before:] == []
+    lab.world.before = None
+    lab.now += timedelta(seconds=61)
+    await lab.settle()
+    lab.roll_out()
+    await lab.settle()
+    assert lab.ready() == ("True", "Serving")
 
 
 @pytest.mark.parametrize("after", [False, True])
