@@ -70,6 +70,8 @@ class Memory:
     refusal: str = ""
     refused_at: datetime | None = None
     """When something foreign was found, or the API server refused an object."""
+    present: frozenset[tuple[str, str]] = frozenset()
+    """The service's own children, by kind and name, in the last pass."""
     applied: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     """By manager, kind and name: the hash last applied and the resourceVersion that it gave."""
     checked_uid: str = ""
@@ -125,10 +127,11 @@ class Reconciler:
             memory.refusal = ""
             memory.refused_at = None
         observed = self._observe(key, body, service, memory)
+        self._miss_children(service, observed, memory)
         decided = plan.decide(service, observed, self._settings, now)
         self._note(key, service, decided)
-        await self._carry_out(key, service, body, decided, memory)
-        return decided.again
+        done = await self._carry_out(key, service, body, decided, memory)
+        return decided.again if done else 0.0
 
     # --- read ---------------------------------------------------------------------------------------
 
@@ -184,6 +187,14 @@ class Reconciler:
 
     # --- remember -----------------------------------------------------------------------------------
 
+    def _miss_children(self, service: GoService, observed: Observed, memory: Memory) -> None:
+        """A child that is gone may have been collected with its owner: look before making it anew."""
+        own = (c for c in observed.children.values() if owned(c, service.uid))
+        present = frozenset((child["kind"], child["metadata"]["name"]) for child in own)
+        if memory.present - present:
+            memory.checked_uid = ""
+        memory.present = present
+
     def _note(self, key: Key, service: GoService, decided: Plan) -> None:
         """Take the place in the queue, or the build slot, before anyone else decides."""
         if decided.queued:
@@ -213,10 +224,13 @@ class Reconciler:
 
     async def _carry_out(
         self, key: Key, service: GoService, body: Manifest, decided: Plan, memory: Memory
-    ) -> None:
+    ) -> bool:
+        """Do what is planned; say whether the resource is still the one that it was planned for."""
         try:
-            if any(isinstance(w, Apply | Create) for w in decided.writes):
-                await self._check_uid(key, service, memory)
+            if any(isinstance(w, Apply | Create) for w in decided.writes) and not (
+                await self._is_current(key, service, memory)
+            ):
+                return False
             for write in decided.writes:
                 await self._write(service, write, memory)
         except (Invalid, Forbidden) as error:
@@ -236,15 +250,23 @@ class Reconciler:
             while len(memory.answers) >= REMEMBERED_ANSWERS:
                 memory.answers.pop(next(iter(memory.answers)))
             memory.answers[question] = tuple(found)
+        return True
 
-    async def _check_uid(self, key: Key, service: GoService, memory: Memory) -> None:
-        """Once per resource: a ghost in the cache must not bring back a deleted one's children."""
+    async def _is_current(self, key: Key, service: GoService, memory: Memory) -> bool:
+        """Once per resource, and when a child is missed: nobody brings back a deleted one's children.
+
+        If the resource was made anew, the cache learns it here: no watch may have told. That it is
+        gone is not taken from one answer, which a server says of a whole kind while it starts.
+        """
         if memory.checked_uid == service.uid:
-            return
+            return True
         live = await self._cluster.get(spec.KIND, *key)
-        if live["metadata"]["uid"] != service.uid or live["metadata"].get("deletionTimestamp"):
-            raise Conflict(f"GoService {key[0]}/{key[1]} was deleted or made anew")
-        memory.checked_uid = service.uid
+        if live["metadata"]["uid"] == service.uid and "deletionTimestamp" not in live["metadata"]:
+            memory.checked_uid = service.uid
+            return True
+        self._store.drop(spec.KIND, key)
+        self._store.put(spec.KIND, live)
+        return False
 
     async def _write(self, service: GoService, write: Write, memory: Memory) -> None:
         match write:
