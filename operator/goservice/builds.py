@@ -43,6 +43,8 @@ class Attempt:
     generation: str = ""
     tries: int = 1
     triggers: tuple[str, ...] = ()
+    question: Question | None = None
+    """What to ask before its end is known: the Job is over, and no pod has told how."""
 
     @property
     def running(self) -> bool:
@@ -80,8 +82,42 @@ def attempts(service: GoService, observed: Observed) -> list[Attempt]:
     for job in observed.of_kind("Job"):
         if not owned(job, service.uid):
             continue
-        found.append(_attempt(job, pods.get(job["metadata"].get("uid", ""))))
+        last = pods.get(job["metadata"].get("uid", ""))
+        found.append(_told(service, observed, _attempt(job, last), last))
     return sorted(found, key=lambda a: (a.started, a.number))
+
+
+def _told(
+    service: GoService, observed: Observed, attempt: Attempt, pod: Manifest | None
+) -> Attempt:
+    """The attempt with its end looked up where the pod that is seen does not tell it.
+
+    Jobs and pods are watched apart: a pod's end may come later than its Job's, or the pod may be
+    gone. What was recorded counts first; else the API server is asked before a build is called
+    lost, because a lost build is done again.
+    """
+    lost = isinstance(attempt.outcome, kaniko.Failed) and attempt.outcome.reason is Reason.NODE_LOST
+    if not lost or (pod or {}).get("status", {}).get("reason"):
+        return attempt
+    recorded = {a.name: a.outcome for a in _remembered(service, observed, attempt.inputs)}
+    if attempt.name in recorded:
+        return replace(attempt, outcome=recorded[attempt.name])
+    question = Question(
+        "Pod",
+        service.namespace,
+        label_selector=f"{names.SERVICE}={service.name},{names.COMPONENT}=build",
+        occasion=f"end of {attempt.name}",
+    )
+    answer = observed.answers.get(question)
+    if answer is None:
+        return replace(attempt, outcome=kaniko.Running(), question=question)
+    assert attempt.job is not None
+    uid = attempt.job["metadata"].get("uid")
+    own = [
+        p for p in answer if any(r["uid"] == uid for r in p["metadata"].get("ownerReferences", ()))
+    ]
+    newest = max(own, key=_created, default=None)
+    return replace(attempt, outcome=kaniko.outcome(attempt.job, newest))
 
 
 def _attempt(job: Manifest, pod: Manifest | None) -> Attempt:
@@ -272,6 +308,9 @@ def _progress(
     commit = attempt.commit[:12]
     where = f"Job {service.namespace}/{attempt.name}"
     message = f"Building commit {commit} in {where}. Follow it: goservice logs {service.name} -n {service.namespace} -f"
+    if attempt.question is not None:
+        asked = (attempt.question,)
+        return BuildStep("Running", Reason.BUILDING, message, attempt, questions=asked)
     if running.container and not running.waiting:
         return BuildStep("Running", Reason.BUILDING, message, attempt)
     pending = now - (moment(attempt.started) or now)

@@ -131,7 +131,8 @@ class Reconciler:
         decided = plan.decide(service, observed, self._settings, now)
         self._note(key, service, decided)
         done = await self._carry_out(key, service, body, decided, memory)
-        return decided.again if done else 0.0
+        # An answer, and a resource that turned out to be another one, are looked at at once.
+        return 0.0 if decided.questions or not done else decided.again
 
     # --- read ---------------------------------------------------------------------------------------
 

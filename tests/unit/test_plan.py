@@ -498,6 +498,48 @@ def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
 # --- workload -------------------------------------------------------------------------------------
 
 
+ENDS = Question(
+    "Pod",
+    "shop",
+    label_selector="goservice.dev/service=checkout,app.kubernetes.io/component=build",
+)
+
+
+def asks_for_the_end(job: dict[str, Any]) -> Question:
+    return dataclasses.replace(ENDS, occasion=f"end of {job['metadata']['name']}")
+
+
+def test_a_build_whose_end_no_pod_has_told_is_asked_for_before_it_is_called_lost() -> None:
+    service = f.service()
+    job, pod = built(service)
+    running = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
+    for seen in ((job,), (job, running)):
+        decided = decide(service, f.observed(*seen))
+        assert decided.questions == (asks_for_the_end(job),)
+        assert reason(decided) == "Building"
+        assert kinds(decided) == []
+        answered = f.observed(*seen, answers={asks_for_the_end(job): (pod,)})
+        assert "~Deployment" in kinds(decide(service, answered))
+
+
+def test_a_build_whose_pod_is_gone_is_lost_and_done_again() -> None:
+    service = f.service()
+    job = f.job(service, ended="Complete")
+    decided = decide(service, f.observed(job, answers={asks_for_the_end(job): ()}), seconds=61)
+    assert reason(decided) == "NodeLost"
+    decided = decide(service, f.observed(job, answers={asks_for_the_end(job): ()}), seconds=600)
+    assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
+
+
+def test_a_recorded_build_needs_no_pod() -> None:
+    service = f.service()
+    job, pod = built(service)
+    told = decide(service, f.observed(job, pod)).status
+    decided = decide(service, f.observed(job, status=dict(told or {})))
+    assert decided.questions == ()
+    assert "~Deployment" in kinds(decided)
+
+
 def test_pinned_digest_needs_no_source() -> None:
     service = f.service(
         image={"repository": "registry.example.com/a", "digest": f.OTHER_DIGEST}, source=None

@@ -289,6 +289,18 @@ async def test_a_foreign_object_is_reported_and_left_alone() -> None:
     assert lab.ready() == ("True", "Serving")
 
 
+async def test_an_answer_is_looked_at_at_once() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+    pod = lab.world.all("Pod")[0]
+    lab.cache.drop("Pod", pod)
+    assert await lab.operator.reconcile(KEY) == 0.0
+    await lab.settle()
+    assert lab.ready() == ("Unknown", "RollingOut")
+
+
 async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
     lab = Lab()
     lab.submit()
