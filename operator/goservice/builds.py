@@ -531,9 +531,21 @@ def to_prune(service: GoService, observed: Observed, current: str) -> list[Manif
     ]
     result: list[Manifest] = [a.job for a in superfluous if a.job is not None]
     kept = {a.name for a in jobs} - {a.name for a in superfluous} | {current}
+    if _may_be_about_to_build(service, observed):
+        return result
     result += [
         files
         for files in observed.of_kind("ConfigMap")
         if owned(files, service.uid) and files["metadata"]["name"] not in kept
     ]
     return result
+
+
+def _may_be_about_to_build(service: GoService, observed: Observed) -> bool:
+    """Whether files without a Job may be of the build that comes next.
+
+    An operator that died between the two finds them before it knows the newest commit again.
+    """
+    if service.spec.image.digest is not None:
+        return False
+    return observed.resolution is None or not observed.resolution.sha

@@ -540,6 +540,20 @@ def test_a_recorded_build_needs_no_pod() -> None:
     assert "~Deployment" in kinds(decided)
 
 
+def test_files_without_a_job_stay_until_the_commit_is_known_again() -> None:
+    """An operator that died between the two must not remove what it makes again."""
+    service = f.service()
+    files = f.live(
+        resources.build_files(
+            service, f.SETTINGS, f.COMMIT, "0123456789", "checkout-build-0123456789-1"
+        )
+    )
+    assert kinds(decide(service, f.observed(files, resolution=None))) == []
+    away = Resolution("", Reason.GIT_UNAVAILABLE, "away")
+    assert kinds(decide(service, f.observed(files, resolution=away))) == []
+    assert "-ConfigMap" in kinds(decide(service, f.observed(files)))
+
+
 def test_pinned_digest_needs_no_source() -> None:
     service = f.service(
         image={"repository": "registry.example.com/a", "digest": f.OTHER_DIGEST}, source=None
