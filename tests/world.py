@@ -28,6 +28,7 @@ Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
 """By manager and operation (Apply, Update or Status), as the API server tells them apart."""
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+FIRST_VERSION = 100
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 SHORT_NAMES = {"Service", "GoService"}
 WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
@@ -58,6 +59,16 @@ class Request:
 Hook = Callable[[Request], None]
 
 
+@dataclass(frozen=True)
+class Happening:
+    """One change, as watches tell it."""
+
+    version: int
+    change: str
+    manifest: Manifest
+    labels_before: Mapping[str, str] | None
+
+
 class World:
     """An in-memory `goservice.cluster.Cluster`, and hands that play users and controllers."""
 
@@ -78,8 +89,14 @@ class World:
         self._access = access
         self._objects: dict[Key, Manifest] = {}
         self._owners: dict[Key, Owners] = {}
-        self._version = 100
+        self._version = FIRST_VERSION
         self._listeners: list[Callable[[str, Manifest], None]] = []
+        self._history: list[Happening] = []
+        self._rest: dict[str, tuple[str, Manifests]] = {}
+        """What is left of a list in pages, and its version, by the token for the next one."""
+        self._ending: set[str] = set()
+        """Namespaces that are being deleted."""
+        self._news = asyncio.Event()
 
     # --- what the operator calls ---
 
@@ -153,6 +170,8 @@ class World:
     async def create(self, manifest: Manifest) -> Manifest:
         request = _request("create", manifest)
         await self._arrive(request)
+        if manifest["metadata"].get("resourceVersion"):
+            raise errors.Invalid("resourceVersion should not be set on creation", status=422)
         return self._leave(request, self.add(manifest, manager=MANAGER))
 
     async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:
@@ -204,6 +223,54 @@ class World:
         resource = KINDS[kind].resource if kind in KINDS else kind
         resource += f"/{subresource}" if subresource else ""
         return self._access is None or verb in self._access.get(resource, ())
+
+    # --- what kopf and administrators call ---
+
+    async def page(
+        self, kind: str, namespace: str, limit: int, token: str = ""
+    ) -> tuple[Manifests, str, str]:
+        """Some objects of one moment, the token for the next page and the moment's version."""
+        if token and token not in self._rest:
+            raise errors.Invalid("continue key is not valid", status=400)
+        if token:
+            version, rest = self._rest.pop(token)
+        else:
+            version, rest = str(self._version), await self.list(kind, namespace)
+        following = f"{version}/{len(rest)}" if len(rest) > limit else ""
+        if following:
+            self._rest[following] = (version, rest[limit:])
+        return rest[:limit], following, version
+
+    async def watch(
+        self, kind: str, namespace: str, since: str, *, label_selector: str = ""
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Every change after a version, and a bookmark when all of them are told."""
+        if int(since) < FIRST_VERSION:
+            raise errors.Gone(f"too old resource version: {since}", status=410)
+        position = 0
+        while True:
+            while position < len(self._history):
+                happened = self._history[position]
+                position += 1
+                metadata = happened.manifest["metadata"]
+                if happened.version <= int(since) or happened.manifest["kind"] != kind:
+                    continue
+                if metadata["namespace"] != namespace:
+                    continue
+                change = _as_selected(happened, label_selector)
+                if change:
+                    yield change, fieldpaths.copied(happened.manifest)
+            mark = {"kind": kind, "metadata": {"resourceVersion": str(self._version)}}
+            yield "BOOKMARK", mark
+            self._news.clear()
+            await self._news.wait()
+
+    async def end_namespace(self, name: str) -> None:
+        """Take nothing new in a namespace, and remove what is there."""
+        self._ending.add(name)
+        for key in [key for key in self._objects if key[1] == name]:
+            if key in self._objects:
+                self.remove(*key)
 
     # --- what users and controllers do (not counted) ---
 
@@ -257,7 +324,9 @@ class World:
     def set_status(self, kind: str, namespace: str, name: str, status: Manifest) -> Manifest:
         """Write a status whole, as the kind's controller does."""
         key = (kind, namespace, name)
-        live = {**self._objects[key], "status": fieldpaths.copied(status)}
+        before = self._objects[key]
+        metadata = dict(before["metadata"])
+        live = {**before, "metadata": metadata, "status": fieldpaths.copied(status)}
         return self._store(key, live, self._owners[key])
 
     def remove(self, kind: str, namespace: str, name: str, *, orphan: bool = False) -> None:
@@ -271,7 +340,7 @@ class World:
         gone = fieldpaths.copied(self._objects.pop(key))
         del self._owners[key]
         gone["metadata"]["resourceVersion"] = self._next_version()
-        self._tell("DELETED", gone)
+        self._tell("DELETED", gone, gone)
         uid = gone["metadata"]["uid"]
         if orphan:
             for other in self._owned_by(uid):
@@ -336,6 +405,8 @@ class World:
 
     def _add(self, manifest: Manifest, owners: Owners) -> Manifest:
         key = _key(manifest)
+        if key[1] in self._ending:
+            raise errors.Forbidden(f"namespace {key[1]} is being terminated", status=403)
         live = fieldpaths.copied(manifest)
         live.pop("status", None)
         live["metadata"] |= {"uid": str(uuid.UUID(int=self._version)), "creationTimestamp": self.clock()}
@@ -356,7 +427,7 @@ class World:
             generation = before["metadata"]["generation"] if before else 0
             live["metadata"]["generation"] = generation if same else generation + 1
         self._objects[key], self._owners[key] = live, owners
-        self._tell("MODIFIED" if before else "ADDED", live)
+        self._tell("MODIFIED" if before else "ADDED", live, before)
         metadata = live["metadata"]
         if before is None:
             self._collect_if_absent(metadata)
@@ -405,9 +476,22 @@ class World:
         self._version += 1
         return str(self._version)
 
-    def _tell(self, change: str, manifest: Manifest) -> None:
+    def _tell(self, change: str, manifest: Manifest, before: Manifest | None) -> None:
+        labels = None if before is None else before["metadata"].get("labels") or {}
+        self._history.append(Happening(self._version, change, manifest, labels))
+        self._news.set()
         for listener in self._listeners:
             listener(change, fieldpaths.copied(manifest))
+
+
+def _as_selected(happened: Happening, selector: str) -> str:
+    """The change as a watch with a selector tells it; empty if it does not."""
+    now = fieldpaths.selected(selector, happened.manifest["metadata"].get("labels") or {})
+    before = happened.labels_before
+    was = before is not None and fieldpaths.selected(selector, before)
+    if happened.change == "DELETED":
+        return "DELETED" if was else ""
+    return {(True, True): "MODIFIED", (True, False): "DELETED", (False, True): "ADDED"}.get((was, now), "")
 
 
 def _key(manifest: Manifest) -> Key:

@@ -8,4 +8,14 @@ from world import World
 
 @pytest.mark.parametrize("scenario", conformance.SCENARIOS, ids=lambda s: s.__name__)
 async def test_the_world_conforms(scenario: conformance.Scenario) -> None:
-    await scenario(World(), "shop")
+    check = conformance.Check()
+    await scenario(World(), "shop", check)
+    assert check.count, "the scenario asserts nothing"
+
+
+async def test_the_assertions_are_counted() -> None:
+    check = conformance.Check()
+    for scenario in conformance.SCENARIOS:
+        await scenario(World(), "shop", check)
+    print(f"{check.count} assertions in {len(conformance.SCENARIOS)} scenarios hold in memory")
+    assert check.count >= conformance.LEAST

@@ -1,0 +1,126 @@
+"""The API server as one operator process meets it: answers fail, are lost, or are its last."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from faults.plan import Fault, Script
+from goservice import errors
+from goservice.cluster import MANAGER
+from goservice.cluster.answers import refusal
+from world import World
+
+Manifest = dict[str, Any]
+T = TypeVar("T")
+
+ANSWERS: dict[Fault, tuple[int, str]] = {
+    Fault.CONFLICT: (409, "Conflict"),
+    Fault.TAKEN: (409, "AlreadyExists"),
+    Fault.FORBIDDEN: (403, "Forbidden"),
+    Fault.NOT_FOUND: (404, "NotFound"),
+    Fault.INVALID: (422, "Invalid"),
+    Fault.TOO_MANY: (429, "TooManyRequests"),
+    Fault.INTERNAL: (500, "InternalError"),
+    Fault.UNAVAILABLE: (503, "ServiceUnavailable"),
+    Fault.GATEWAY: (504, "Timeout"),
+}
+TIMEOUT_SECONDS = 30.0
+LATENCY = 0.01
+
+
+class Killed(BaseException):
+    """The process is no more; no handler of the operator may catch this."""
+
+
+class FaultyServer:
+    """A `goservice.cluster.Cluster` for one life of the operator."""
+
+    def __init__(self, world: World, script: Script, on_kill: Callable[[], None]) -> None:
+        self._world = world
+        self._script = script
+        self._on_kill = on_kill
+        self.dead = False
+
+    async def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        return await self._meet("get", kind, name, lambda: self._world.get(kind, namespace, name))
+
+    async def list(
+        self, kind: str, namespace: str | None, **selectors: str
+    ) -> list[Manifest]:
+        return await self._meet(
+            "list", kind, "", lambda: self._world.list(kind, namespace, **selectors)
+        )
+
+    async def apply(
+        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
+    ) -> Manifest:
+        name = manifest["metadata"]["name"]
+        return await self._meet(
+            "apply" if manager == MANAGER else "hand over",
+            manifest["kind"],
+            name,
+            lambda: self._world.apply(manifest, manager=manager, force=force),
+        )
+
+    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+        name = manifest["metadata"]["name"]
+        return await self._meet(
+            "apply_status",
+            manifest["kind"],
+            name,
+            lambda: self._world.apply_status(manifest, force=force),
+        )
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        name = manifest["metadata"]["name"]
+        return await self._meet(
+            "create", manifest["kind"], name, lambda: self._world.create(manifest)
+        )
+
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
+        await self._meet(
+            "delete", kind, name, lambda: self._world.delete(kind, namespace, name, uid=uid)
+        )
+
+    async def _meet(
+        self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]
+    ) -> T:
+        self._alive()
+        fault = self._script.arrive(verb, kind, name)
+        if fault is Fault.KILLED_BEFORE:
+            self.kill()
+        if fault in ANSWERS:
+            raise answer(f"{verb} {kind} {name}", fault)
+        if fault is Fault.RESET:
+            raise errors.Unavailable(f"{verb} {kind} {name}: connection reset")
+        if fault is Fault.TIMEOUT:
+            await asyncio.sleep(TIMEOUT_SECONDS)
+            raise errors.Unavailable(f"{verb} {kind} {name}: no answer in time")
+        await asyncio.sleep(LATENCY)
+        self._alive()
+        result = await call()
+        if fault is Fault.KILLED_AFTER:
+            self.kill()
+        if fault is Fault.LOST:
+            raise errors.Unavailable(f"{verb} {kind} {name}: the answer was lost")
+        self._alive()
+        return result
+
+    def kill(self) -> None:
+        """End this life here and now."""
+        self.dead = True
+        self._on_kill()
+        raise Killed
+
+    def _alive(self) -> None:
+        if self.dead:
+            raise Killed
+
+
+def answer(what: str, fault: Fault) -> errors.ClusterError:
+    """The error that the client makes of such an answer."""
+    code, reason = ANSWERS[fault]
+    body = json.dumps({"reason": reason, "message": f"a fault of the test ({fault})"}).encode()
+    headers = {"Retry-After": "7"} if fault is Fault.TOO_MANY else {}
+    return refusal(what, code, headers, body)
