@@ -60,6 +60,8 @@ class ControlPlane:
         self.kubeconfig = folder / "kubeconfig"
         self.operator_kubeconfig = folder / "operator-kubeconfig"
         self.audit_log = folder / "audit.log"
+        self.etcd = ""
+        """Where etcd answers, once it runs."""
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -71,6 +73,7 @@ class ControlPlane:
         self._keys()
         tokens = {"admin": secrets.token_hex(16), "operator": secrets.token_hex(16)}
         self._configure(secure, tokens)
+        self.etcd = f"http://127.0.0.1:{client}"
         self._spawn(
             str(etcd),
             f"--data-dir={self.folder / 'etcd'}",

@@ -170,8 +170,6 @@ class World:
     async def create(self, manifest: Manifest) -> Manifest:
         request = _request("create", manifest)
         await self._arrive(request)
-        if manifest["metadata"].get("resourceVersion"):
-            raise errors.Invalid("resourceVersion should not be set on creation", status=422)
         return self._leave(request, self.add(manifest, manager=MANAGER))
 
     async def patch_merge(self, kind: str, namespace: str, name: str, body: Manifest) -> Manifest:

@@ -93,7 +93,7 @@ class Reconciler:
     ) -> None:
         self._cluster = cluster
         self._store = store
-        self._store.choose("Job", lambda job: not _ended(job))
+        self._store.choose("Job", _runs)
         self._sources = sources
         self._settings = settings
         self._clock = clock
@@ -393,8 +393,8 @@ def _reason(error: SourceError) -> Reason:
             return Reason.GIT_UNAVAILABLE
 
 
-def _ended(job: Manifest) -> bool:
-    return any(
+def _runs(job: Manifest) -> bool:
+    return not any(
         c["type"] in ("Complete", "Failed") and c["status"] == "True"
         for c in job.get("status", {}).get("conditions") or ()
     )

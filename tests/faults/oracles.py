@@ -244,6 +244,7 @@ def end_state(world: World, *, any_attempt: bool = False) -> Manifest:
             shown[f"{kind}/{manifest['metadata']['name']}"] = _masked(manifest)
     if any_attempt:
         text = re.sub(r"(-build-[0-9a-f]{10})-\d+", r"\1-N", json.dumps(shown))
+        text = re.sub(r"/push-[0-9a-f]{32}", "/push-…", text)
         text = re.sub(rf'"({names.APPLIED}|{names.ATTEMPT}|attempt)": "?\w+"?', r'"\1": ""', text)
         shown = json.loads(text)
     return shown

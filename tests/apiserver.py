@@ -1,0 +1,98 @@
+"""A real API server as the conformance suite asks it: kopf's part and an administrator's, by HTTP."""
+
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+from goservice import cluster
+from goservice.cluster.answers import refusal
+from goservice.cluster.kinds import path
+
+Manifest = dict[str, Any]
+
+WATCH_SECONDS = "75"
+"""The server sends a bookmark each minute."""
+
+
+class RealServer:
+    """The operator's own client, and what goes beyond it."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._stack = AsyncExitStack()
+        config = yaml.safe_load(kubeconfig.read_text())
+        self._address = config["clusters"][0]["cluster"]["server"]
+        self._token = config["users"][0]["user"]["token"]
+
+    async def __aenter__(self) -> "RealServer":
+        connection = cluster.connect(kubeconfig=str(self._kubeconfig))
+        self._client = await self._stack.enter_async_context(connection)
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        session = aiohttp.ClientSession(
+            self._address,
+            headers={"Authorization": f"Bearer {self._token}"},
+            connector=aiohttp.TCPConnector(ssl=context),
+        )
+        self._session = await self._stack.enter_async_context(session)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything that the operator calls goes through the operator's client."""
+        return getattr(self._client, name)
+
+    async def page(
+        self, kind: str, namespace: str, limit: int, token: str = ""
+    ) -> tuple[list[Manifest], str, str]:
+        query = {"limit": str(limit), **({"continue": token} if token else {})}
+        answer = await self._ask("GET", path(cluster.KINDS[kind], namespace, ""), query)
+        metadata = answer["metadata"]
+        return answer["items"], metadata.get("continue", ""), metadata["resourceVersion"]
+
+    async def watch(
+        self, kind: str, namespace: str, since: str, *, label_selector: str = ""
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        query = {
+            "watch": "true",
+            "resourceVersion": since,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": WATCH_SECONDS,
+            "labelSelector": label_selector,
+        }
+        where = path(cluster.KINDS[kind], namespace, "")
+        async with self._session.get(where, params=query) as response:
+            if response.status != 200:
+                raise refusal("watch", response.status, response.headers, await response.read())
+            async for line in response.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    code = int(event["object"]["code"])
+                    raise refusal("watch", code, {}, json.dumps(event["object"]).encode())
+                yield event["type"], event["object"]
+
+    async def make_namespace(self, name: str) -> None:
+        """Create a namespace."""
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        await self._ask("POST", "/api/v1/namespaces", {}, body)
+
+    async def end_namespace(self, name: str) -> None:
+        await self._ask("DELETE", f"/api/v1/namespaces/{name}", {})
+
+    async def _ask(
+        self, method: str, where: str, query: dict[str, str], body: Manifest | None = None
+    ) -> Manifest:
+        async with self._session.request(method, where, params=query, json=body) as response:
+            data = await response.read()
+            if response.status >= 300:
+                raise refusal(f"{method} {where}", response.status, response.headers, data)
+            answer: Manifest = json.loads(data)
+            return answer

@@ -1,0 +1,383 @@
+"""A breadth-first walk over every state of world and operator that small steps can reach.
+
+A state is the world, what is on its way to the operator, and the operator's memory. From each one
+every step is tried: a pass of the operator, whole or ended by a crash at any of its requests; the
+arrival of the next event of any watch; a controller's next act; an edit of the user. States that
+differ only by uids, versions and times are one. Time stands still, so nothing waits for it.
+"""
+
+import hashlib
+import json
+import pickle
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import factories
+from faults.actors import digest
+from faults.oracles import TIMES
+from faults.server import Killed
+from goservice import errors, names, resources, spec
+from goservice.cache import Cache
+from goservice.cluster import ACCESS
+from goservice.reconcile import Memory, Reconciler
+from goservice.sources import Resolution
+from goservice.watch import WATCHED
+from world import Request, World
+
+Manifest = dict[str, Any]
+
+NAMESPACE, NAME = KEY = ("shop", "checkout")
+CRASHES = 2
+EDITS = 1
+
+
+class Git:
+    """A repository that has answered already."""
+
+    def known(self, url: str, revision: str | None) -> Resolution:
+        return Resolution(factories.COMMIT, None, 1.0)
+
+    def want(self, url: str, revision: str | None, interval_seconds: int, key: Any) -> None: ...
+    def forget(self, key: Any) -> None: ...
+    def refresh_now(self, url: str, revision: str | None) -> float:
+        return 0.0
+
+
+@dataclass
+class State:
+    """Everything that decides what comes next; it can be pickled."""
+
+    world: bytes
+    cache: Cache
+    memory: Memory
+    streams: dict[str, list[tuple[str | None, Manifest]]] = field(default_factory=dict)
+    crashes: int = CRASHES
+    edits: int = EDITS
+    jobs: tuple[str, ...] = ()
+    """Every Job that was ever made."""
+
+
+@dataclass
+class Walk:
+    """What a walk has seen."""
+
+    states: int = 0
+    steps: int = 0
+    ended: int = 0
+    """States in which nothing is left to do."""
+    violations: list[str] = field(default_factory=list)
+    complete: bool = False
+    ends: set[str] = field(default_factory=set)
+
+
+def walk(most: int) -> Walk:
+    """Walk until no new state is found, or so many were."""
+    result = Walk()
+    first = beginning()
+    seen = {canonical(first)}
+    queue = deque([pickle.dumps(first)])
+    while queue and result.states < most and len(result.violations) < 5:
+        frozen = queue.popleft()
+        result.states += 1
+        here, moved = canonical(pickle.loads(frozen)), False
+        for what, state in steps(frozen, result.violations):
+            result.steps += 1
+            key = canonical(state)
+            moved = moved or (key != here and not what.startswith("crash"))
+            if key not in seen:
+                seen.add(key)
+                queue.append(pickle.dumps(state))
+        if not moved:
+            result.ended += 1
+            result.ends.add(_end(frozen, result.violations))
+    result.complete = not queue
+    return result
+
+
+def beginning() -> State:
+    """A GoService that the operator has just been told of."""
+    world = World(access=ACCESS)
+    body = factories.body()
+    del body["metadata"]["uid"], body["metadata"]["generation"]
+    made = world.add(body)
+    cache = Cache()
+    cache.put(spec.KIND, made)
+    return State(world.snapshot(), cache, Memory())
+
+
+# --- steps ------------------------------------------------------------------------------------------
+
+
+def steps(frozen: bytes, violations: list[str]) -> Iterator[tuple[str, State]]:
+    """Every state that one step leads to, with the step's name."""
+    state: State = pickle.loads(frozen)
+    requests = Bench(pickle.loads(frozen)).make_pass(None)
+    yield from _checked("pass", requests, violations)
+    if state.crashes:
+        for point in range(requests.count):
+            for after in (False, True):
+                bench = Bench(pickle.loads(frozen)).make_pass((point, after))
+                yield from _checked(f"crash {point}", bench, violations)
+    for kind, events in state.streams.items():
+        if events:
+            bench = Bench(pickle.loads(frozen))
+            bench.deliver(kind)
+            yield from _checked(f"event {kind}", bench, violations)
+    for what, act in ACTS.items():
+        bench = Bench(pickle.loads(frozen))
+        if act(bench):
+            yield from _checked(what, bench, violations)
+
+
+def _checked(
+    what: str, bench: "Bench", violations: list[str]
+) -> Iterator[tuple[str, State]]:
+    violations += [f"{what}: {fault}" for fault in bench.faults]
+    yield what, bench.state()
+
+
+class Bench:
+    """A state brought to life for one step."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.world = World(access=ACCESS)
+        self.world.restore(state.world)
+        self.world.clock = lambda: factories.stamp(factories.NOW)
+        self.faults: list[str] = []
+        self.count = 0
+        """Requests of the pass."""
+        self.by_operator = False
+        self.world.on_change(self._changed)
+
+    def state(self) -> State:
+        """The state after the step."""
+        self._state.world = self.world.snapshot()
+        return self._state
+
+    def make_pass(self, strike: tuple[int, bool] | None) -> "Bench":
+        """One pass; with a strike it is the last of this life, at that request."""
+        at, after = strike or (-1, False)
+
+        def before(request: Request) -> None:
+            if self.count == at and not after:
+                raise Killed
+            self.count += 1
+
+        def behind(request: Request) -> None:
+            if self.count == at + 1 and after and strike:
+                raise Killed
+
+        self.world.before, self.world.after = before, behind
+        reconciler = Reconciler(
+            self.world, self._state.cache, Git(), factories.SETTINGS, clock=lambda: factories.NOW
+        )
+        reconciler._memory = {KEY: self._state.memory}
+        self.by_operator = True
+        killed = _finish(reconciler.reconcile(KEY))
+        self.by_operator = False
+        self.world.before = self.world.after = None
+        # A service that is gone is forgotten by the reconciler: so is what was known of it.
+        self._state.memory = reconciler._memory.get(KEY, Memory())
+        if killed:
+            self._state.crashes -= 1
+            self._restart()
+        return self
+
+    def deliver(self, kind: str) -> None:
+        """The next event of a watch arrives."""
+        change, manifest = self._state.streams[kind].pop(0)
+        if change == "DELETED":
+            self._state.cache.drop(kind, manifest)
+        else:
+            self._state.cache.put(kind, manifest)
+
+    def edit(self) -> bool:
+        """The user changes the environment, once."""
+        service = self.world.find(spec.KIND, *KEY)
+        if not self._state.edits or service is None:
+            return False
+        self._state.edits -= 1
+        variables = [{"name": "A", "value": "b"}]
+        self.world.edit(spec.KIND, *KEY, lambda live: live["spec"].update(env=variables))
+        return True
+
+    def _restart(self) -> None:
+        self._state.cache, self._state.memory, self._state.streams = Cache(), Memory(), {}
+        for kind in WATCHED:
+            for manifest in self.world.all(kind):
+                self._state.cache.put(kind, manifest)
+
+    def _changed(self, change: str, manifest: Manifest) -> None:
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        if kind in WATCHED:
+            self._state.streams.setdefault(kind, []).append((change, manifest))
+        if kind == "Job" and change == "ADDED":
+            if name in self._state.jobs:
+                self.faults.append(f"Job {name} was made twice")
+            self._state.jobs += (name,)
+            if len(_running(self.world)) > 1:
+                self.faults.append("two builds run at once")
+        if kind == "Deployment" and change == "DELETED":
+            self.faults.append("the Deployment was deleted")
+        if kind == "Deployment":
+            image = resources.image_of(manifest).partition("@")[2]
+            pushed = {digest(_inputs(j)) for j in self.world.all("Job") if j not in _running(self.world)}
+            if image not in pushed:
+                self.faults.append(f"{image} comes from nowhere")
+
+
+def _finish(pass_: Any) -> bool:
+    """Run a pass to its end without a loop: nothing in it waits. Say whether it was killed."""
+    try:
+        while True:
+            pass_.send(None)
+    except StopIteration:
+        return False
+    except errors.GoServiceError:
+        return False
+    except Killed:
+        return True
+
+
+def _running(world: World) -> list[Manifest]:
+    return [j for j in world.all("Job") if not j.get("status", {}).get("conditions")]
+
+
+def _inputs(job: Manifest) -> str:
+    return str(job["metadata"]["annotations"][names.INPUTS])
+
+
+def _start_pod(bench: Bench) -> bool:
+    for job in _running(bench.world):
+        pod = _pod(job)
+        if bench.world.find("Pod", NAMESPACE, pod["metadata"]["name"]) is None:
+            bench.world.add(pod)
+            return True
+    return False
+
+
+def _end_pod(bench: Bench) -> bool:
+    for job in _running(bench.world):
+        pod = _pod(job)
+        live = bench.world.find("Pod", NAMESPACE, pod["metadata"]["name"])
+        if live is not None and not live.get("status"):
+            bench.world.set_status("Pod", NAMESPACE, pod["metadata"]["name"], pod["status"])
+            return True
+    return False
+
+
+def _end_job(bench: Bench) -> bool:
+    for job in _running(bench.world):
+        pod = bench.world.find("Pod", NAMESPACE, _pod(job)["metadata"]["name"])
+        if pod is not None and pod.get("status"):
+            at = factories.stamp(factories.NOW)
+            done = {"type": "Complete", "status": "True", "lastTransitionTime": at}
+            status = {"conditions": [done], "completionTime": at}
+            bench.world.set_status("Job", NAMESPACE, job["metadata"]["name"], status)
+            return True
+    return False
+
+
+def _roll_out(bench: Bench) -> bool:
+    live = bench.world.find("Deployment", *KEY)
+    generation = live["metadata"]["generation"] if live else 0
+    if live is None or live.get("status", {}).get("observedGeneration") == generation:
+        return False
+    shown = factories.settled(live, generation=generation)
+    bench.world.set_status("Deployment", *KEY, shown["status"])
+    return True
+
+
+def _pod(job: Manifest) -> Manifest:
+    pod = factories.pod(job)
+    del pod["metadata"]["uid"], pod["metadata"]["creationTimestamp"]
+    pod["metadata"]["labels"] = job["metadata"]["labels"]
+    pod["status"]["initContainerStatuses"][1] = factories.terminated(
+        "build", message=digest(_inputs(job))
+    )
+    return pod
+
+
+ACTS: dict[str, Callable[[Bench], bool]] = {
+    "the pod starts": _start_pod,
+    "the pod ends": _end_pod,
+    "the Job ends": _end_job,
+    "the rollout ends": _roll_out,
+    "the user edits": Bench.edit,
+}
+
+
+# --- states -----------------------------------------------------------------------------------------
+
+
+def canonical(state: State) -> bytes:
+    """The same bytes for states that differ by uids, versions and times only.
+
+    Versions are put in order and numbered: older and newer stay what they are.
+    """
+    world = World()
+    world.restore(state.world)
+    held = {kind: world.all(kind) for kind in (*WATCHED,)}
+    known = {kind: sorted(state.cache.all(kind), key=_name) for kind in WATCHED}
+    memory = {**state.memory.__dict__, "present": sorted(state.memory.present)}
+    memory["foreign"] = sorted(state.memory.foreign)
+    memory["answers"] = sorted((repr(q), a) for q, a in state.memory.answers.items())
+    memory["applied"] = sorted(state.memory.applied.items())
+    tree = [held, known, memory, state.streams, state.crashes, state.edits, state.jobs]
+    versions: set[str] = set()
+    _collect(tree, versions)
+    versions |= {version for _, version in state.memory.applied.values() if version}
+    rank = {v: str(n) for n, v in enumerate(sorted(versions, key=int))}
+    memory["applied"] = [
+        (place, (applied, rank.get(version, ""))) for place, (applied, version) in memory["applied"]
+    ]
+    uids: dict[str, str] = {}
+    text = json.dumps(_plain(tree, rank, uids), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
+
+
+def _collect(value: Any, versions: set[str]) -> None:
+    if isinstance(value, dict):
+        if isinstance(value.get("resourceVersion"), str):
+            versions.add(value["resourceVersion"])
+        for inner in value.values():
+            _collect(inner, versions)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _collect(inner, versions)
+
+
+def _plain(value: Any, rank: dict[str, str], uids: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        result = {}
+        for key, inner in value.items():
+            if key == "resourceVersion":
+                result[key] = rank[inner]
+            elif key in ("uid", "checked_uid") and isinstance(inner, str):
+                result[key] = uids.setdefault(inner, f"uid {len(uids)}") if inner else ""
+            elif key not in TIMES:
+                result[str(key)] = _plain(inner, rank, uids)
+        return result
+    if isinstance(value, list | tuple):
+        return [_plain(inner, rank, uids) for inner in value]
+    return value
+
+
+def _end(frozen: bytes, violations: list[str]) -> str:
+    """How a state in which nothing is left to do looks; every one must be the same and serve."""
+    state: State = pickle.loads(frozen)
+    world = World()
+    world.restore(state.world)
+    status = (world.find(spec.KIND, *KEY) or {}).get("status", {})
+    reasons = {c["type"]: f"{c['status']} {c['reason']}" for c in status.get("conditions", ())}
+    jobs, ready = len(world.all("Job")), reasons.get("Ready", "")
+    if jobs != 1 or ready != "True Serving":
+        violations.append(f"it ends with {jobs} Jobs and Ready {ready!r}")
+    return f"{ready}, {jobs} Job, edited {not state.edits}"
