@@ -152,7 +152,9 @@ async def an_idle_apply_writes_nothing(cluster: Server, namespace: str, check: C
 
 
 @scenario
-async def a_sole_owner_that_drops_replicas_resets_them(cluster: Server, namespace: str, check: Check) -> None:
+async def a_sole_owner_that_drops_replicas_resets_them(
+    cluster: Server, namespace: str, check: Check
+) -> None:
     await cluster.apply(deployment(namespace, 5))
     check.that((await cluster.apply(deployment(namespace)))["spec"]["replicas"] == 1)
 
@@ -213,7 +215,9 @@ async def what_is_wrong_is_invalid(cluster: Server, namespace: str, check: Check
 
 
 @scenario
-async def lists_are_selected_by_label_and_field(cluster: Server, namespace: str, check: Check) -> None:
+async def lists_are_selected_by_label_and_field(
+    cluster: Server, namespace: str, check: Check
+) -> None:
     await cluster.create(config(namespace, "a", labels={"app": "x"}))
     await cluster.create(config(namespace, "b", labels={"app": "x", "tier": "back"}))
     await cluster.create(config(namespace, "c", labels={"app": "y"}))
@@ -257,7 +261,9 @@ async def status_and_spec_are_apart(cluster: Server, namespace: str, check: Chec
 
 
 @scenario
-async def a_recreated_namesake_gets_no_status(cluster: Server, namespace: str, check: Check) -> None:
+async def a_recreated_namesake_gets_no_status(
+    cluster: Server, namespace: str, check: Check
+) -> None:
     made = await cluster.create(service(namespace))
     await cluster.delete("GoService", namespace, "checkout", uid=made["metadata"]["uid"])
     with check.refused(errors.NotFound):
@@ -275,7 +281,9 @@ async def a_recreated_namesake_gets_no_status(cluster: Server, namespace: str, c
 
 
 @scenario
-async def an_apply_is_bound_by_uid_and_version(cluster: Server, namespace: str, check: Check) -> None:
+async def an_apply_is_bound_by_uid_and_version(
+    cluster: Server, namespace: str, check: Check
+) -> None:
     other = "00000000-0000-0000-0000-000000000001"
     with check.refused(errors.Conflict):
         await cluster.apply(config(namespace, uid=other))

@@ -407,7 +407,10 @@ class World:
             raise errors.Forbidden(f"namespace {key[1]} is being terminated", status=403)
         live = fieldpaths.copied(manifest)
         live.pop("status", None)
-        live["metadata"] |= {"uid": str(uuid.UUID(int=self._version)), "creationTimestamp": self.clock()}
+        live["metadata"] |= {
+            "uid": str(uuid.UUID(int=self._version)),
+            "creationTimestamp": self.clock(),
+        }
         return self._store(key, live, owners)
 
     def _store(self, key: Key, live: Manifest, owners: Owners) -> Manifest:
@@ -489,7 +492,9 @@ def _as_selected(happened: Happening, selector: str) -> str:
     was = before is not None and fieldpaths.selected(selector, before)
     if happened.change == "DELETED":
         return "DELETED" if was else ""
-    return {(True, True): "MODIFIED", (True, False): "DELETED", (False, True): "ADDED"}.get((was, now), "")
+    return {(True, True): "MODIFIED", (True, False): "DELETED", (False, True): "ADDED"}.get(
+        (was, now), ""
+    )
 
 
 def _key(manifest: Manifest) -> Key:

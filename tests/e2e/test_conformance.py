@@ -30,9 +30,7 @@ def plane() -> Iterator[ControlPlane]:
 
 
 @pytest.mark.parametrize("scenario", conformance.SCENARIOS, ids=lambda s: s.__name__)
-async def test_a_real_server_conforms(
-    plane: ControlPlane, scenario: conformance.Scenario
-) -> None:
+async def test_a_real_server_conforms(plane: ControlPlane, scenario: conformance.Scenario) -> None:
     """As many assertions as in memory, in a namespace of its own."""
     in_memory, check = conformance.Check(), conformance.Check()
     await scenario(World(), "shop", in_memory)

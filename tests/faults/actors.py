@@ -102,7 +102,9 @@ class Actors:
             pushed = digest(notes[names.INPUTS])
             self.pushed.add(pushed)
             pod = factories.pod(job)
-            pod["status"]["initContainerStatuses"][1] = factories.terminated("build", message=pushed)
+            pod["status"]["initContainerStatuses"][1] = factories.terminated(
+                "build", message=pushed
+            )
             outcome, at = "Complete", {"completionTime": self._stamp()}
         pod["metadata"]["namespace"] = job["metadata"]["namespace"]
         if self._world.find("Pod", job["metadata"]["namespace"], pod["metadata"]["name"]):

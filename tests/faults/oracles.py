@@ -89,7 +89,9 @@ def one_job_per_inputs_and_attempt(
 ) -> str:
     """A Job's name says its inputs and attempt, and is used once."""
     name = manifest["metadata"]["name"]
-    again = manifest["kind"] == "Job" and change == "ADDED" and witness.counts[change, "Job", name] > 1
+    again = (
+        manifest["kind"] == "Job" and change == "ADDED" and witness.counts[change, "Job", name] > 1
+    )
     return f"Job {name} was created {witness.counts[change, 'Job', name]} times" if again else ""
 
 

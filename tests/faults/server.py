@@ -45,9 +45,7 @@ class FaultyServer:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         return await self._meet("get", kind, name, lambda: self._world.get(kind, namespace, name))
 
-    async def list(
-        self, kind: str, namespace: str | None, **selectors: str
-    ) -> list[Manifest]:
+    async def list(self, kind: str, namespace: str | None, **selectors: str) -> list[Manifest]:
         return await self._meet(
             "list", kind, "", lambda: self._world.list(kind, namespace, **selectors)
         )
@@ -83,9 +81,7 @@ class FaultyServer:
             "delete", kind, name, lambda: self._world.delete(kind, namespace, name, uid=uid)
         )
 
-    async def _meet(
-        self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]
-    ) -> T:
+    async def _meet(self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self._alive()
         fault = self._script.arrive(verb, kind, name)
         if fault is Fault.KILLED_BEFORE:

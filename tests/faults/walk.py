@@ -11,7 +11,7 @@ import json
 import pickle
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import factories
@@ -72,10 +72,10 @@ class Walk:
     ends: set[str] = field(default_factory=set)
 
 
-def walk(most: int) -> Walk:
+def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
     """Walk until no new state is found, or so many were."""
     result = Walk()
-    first = beginning()
+    first = replace(beginning(), crashes=crashes, edits=edits)
     seen = {canonical(first)}
     queue = deque([pickle.dumps(first)])
     while queue and result.states < most and len(result.violations) < 5:
@@ -131,9 +131,7 @@ def steps(frozen: bytes, violations: list[str]) -> Iterator[tuple[str, State]]:
             yield from _checked(what, bench, violations)
 
 
-def _checked(
-    what: str, bench: "Bench", violations: list[str]
-) -> Iterator[tuple[str, State]]:
+def _checked(what: str, bench: "Bench", violations: list[str]) -> Iterator[tuple[str, State]]:
     violations += [f"{what}: {fault}" for fault in bench.faults]
     yield what, bench.state()
 
@@ -153,9 +151,20 @@ class Bench:
         self.world.on_change(self._changed)
 
     def state(self) -> State:
-        """The state after the step."""
+        """The state after the step, without the events that would tell the operator nothing."""
+        for kind, events in self._state.streams.items():
+            while events and self._is_known(kind, *events[0]):
+                events.pop(0)
         self._state.world = self.world.snapshot()
         return self._state
+
+    def _is_known(self, kind: str, change: str | None, manifest: Manifest) -> bool:
+        """Whether the cache holds this state of the object, or a newer one: the event of our own
+        write comes after its answer, and when it comes makes no difference."""
+        held = self._state.cache.get(kind, (NAMESPACE, manifest["metadata"]["name"]))
+        if change == "DELETED" or held is None:
+            return False
+        return _version(held) >= _version(manifest)
 
     def make_pass(self, strike: tuple[int, bool] | None) -> "Bench":
         """One pass; with a strike it is the last of this life, at that request."""
@@ -224,7 +233,9 @@ class Bench:
             self.faults.append("the Deployment was deleted")
         if kind == "Deployment":
             image = resources.image_of(manifest).partition("@")[2]
-            pushed = {digest(_inputs(j)) for j in self.world.all("Job") if j not in _running(self.world)}
+            pushed = {
+                digest(_inputs(j)) for j in self.world.all("Job") if j not in _running(self.world)
+            }
             if image not in pushed:
                 self.faults.append(f"{image} comes from nowhere")
 
@@ -318,9 +329,8 @@ def canonical(state: State) -> bytes:
 
     Versions are put in order and numbered: older and newer stay what they are.
     """
-    world = World()
-    world.restore(state.world)
-    held = {kind: world.all(kind) for kind in (*WATCHED,)}
+    objects: dict[Any, Manifest] = pickle.loads(state.world)[0]
+    held = [m for (kind, _, _), m in sorted(objects.items()) if kind in WATCHED]
     known = {kind: sorted(state.cache.all(kind), key=_name) for kind in WATCHED}
     memory = {**state.memory.__dict__, "present": sorted(state.memory.present)}
     memory["foreign"] = sorted(state.memory.foreign)
@@ -337,6 +347,10 @@ def canonical(state: State) -> bytes:
     uids: dict[str, str] = {}
     text = json.dumps(_plain(tree, rank, uids), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).digest()
+
+
+def _version(manifest: Manifest) -> int:
+    return int(manifest["metadata"]["resourceVersion"])
 
 
 def _name(manifest: Manifest) -> str:

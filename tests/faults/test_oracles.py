@@ -1,0 +1,99 @@
+"""Each oracle speaks against what it is there for; an oracle that cannot fail proves nothing."""
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import factories
+from faults import oracles, runs
+from faults.actors import Actors
+from faults.plan import Fault, Point, Strike
+from faults.virtual import StuckError, VirtualLoop
+from goservice import resources
+from world import World
+
+NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
+
+
+@pytest.mark.parametrize(
+    ("oracle", "change"),
+    [
+        (oracles.nothing_was_broken_on_the_way, {"violations": ("two builds",)}),
+        (oracles.it_converged_in_bounded_time, {"late": "not within 1 s"}),
+        (oracles.the_end_state_is_the_same, {"end": {}}),
+        (oracles.creations_and_deletions_are_the_same, {"counts": Counter()}),
+        (oracles.owners_are_current_at_the_end, {"orphans": ("Job a",)}),
+        (oracles.then_nothing_is_written, {"writes_after": (("apply", "Job", "a"),)}),
+        (oracles.no_defect_is_logged, {"defects": ("Traceback",)}),
+        (oracles.every_strike_fired, {"strikes": (NEVER,)}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_run_that_went_wrong_is_told(oracle: Any, change: dict[str, Any]) -> None:
+    run = runs.reference("create")
+    assert oracle(run, run) == ""
+    assert oracle in oracles.ORACLES
+    assert oracle(replace(run, **change), run) != ""
+
+
+def job(name: str, uid: str = "1") -> dict[str, Any]:
+    made = factories.job(factories.service())
+    made["metadata"] |= {"name": name, "ownerReferences": [{"uid": uid, "controller": True}]}
+    return made
+
+
+def deployment(replicas: int, image: str = "a@sha256:none") -> dict[str, Any]:
+    running = resources.Running(image, 10001, "UTC", "")
+    made = resources.deployment(
+        factories.service(replicas=replicas), factories.SETTINGS, running, {}
+    )
+    return {**made, "spec": {**made["spec"], "replicas": replicas}}
+
+
+def seen(*acts: Any) -> list[str]:
+    """What the witness says of acts of the operator."""
+    loop = VirtualLoop()
+    world = World()
+    world.defer = lambda collect: None
+    actors = Actors(loop, world, lambda: "")
+    owner = factories.body()
+    witness = oracles.Witness(world, actors)
+    with actors.writing("user"):
+        world.add(owner)
+    for act in acts:
+        act(world)
+    loop.close()
+    return [violation.partition(":")[0] for violation in witness.violations]
+
+
+def add(manifest: dict[str, Any]) -> Any:
+    return lambda world: world.add(manifest)
+
+
+def test_the_witness_tells_every_broken_rule() -> None:
+    again = [add(job("a")), lambda w: w.remove("Job", "shop", "a"), add(job("a"))]
+    assert "one_job_per_inputs_and_attempt" in seen(*again)
+    assert "never_two_running_builds" in seen(add(job("a")), add(job("b")))
+    assert "never_two_running_builds" not in seen(add(job("a")), add(job("b", "2")))
+    assert "every_image_comes_from_a_job_or_the_spec" in seen(add(deployment(2)))
+    less = [
+        add(deployment(5)),
+        lambda w: w.edit("Deployment", "shop", "checkout", lambda d: d["spec"].update(replicas=3)),
+    ]
+    assert "the_operator_scales_down_only_to_what_is_asked" in seen(*less)
+    lost = [add(deployment(5)), lambda w: w.remove("Deployment", "shop", "checkout")]
+    assert "the_operator_never_deletes_what_serves" in seen(*lost)
+    assert "owners_are_current" in seen(add(job("a", "not the uid of the service")))
+
+
+def test_the_clock_jumps_and_a_program_that_waits_for_nothing_is_told() -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(asyncio.sleep(1e6))
+        assert runner.get_loop().time() >= 1e6
+    loop = VirtualLoop()
+    with pytest.raises(StuckError):
+        loop.run_until_complete(loop.create_future())
+    loop.close()
