@@ -8,7 +8,6 @@ replicas, and schemas are not known. A conformance suite runs against it and a r
 
 import asyncio
 import pickle
-import re
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import fieldpaths
+import validity
 from goservice import errors
 from goservice.cluster import HANDOVER_MANAGER, KINDS, MANAGER
+from history import History
 
 __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
 
@@ -27,12 +28,8 @@ Key = tuple[str, str, str]
 Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
 """By manager and operation (Apply, Update or Status), as the API server tells them apart."""
 
-NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 FIRST_VERSION = 100
-LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
-SHORT_NAMES = {"Service", "GoService"}
 WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
-IMMUTABLE = {"Deployment": ("spec", "selector"), "Job": ("spec", "template")}
 SERVER_OWNED = {
     "creationTimestamp",
     "deletionTimestamp",
@@ -59,16 +56,6 @@ class Request:
 Hook = Callable[[Request], None]
 
 
-@dataclass(frozen=True)
-class Happening:
-    """One change, as watches tell it."""
-
-    version: int
-    change: str
-    manifest: Manifest
-    labels_before: Mapping[str, str] | None
-
-
 class World:
     """An in-memory `goservice.cluster.Cluster`, and hands that play users and controllers."""
 
@@ -91,12 +78,11 @@ class World:
         self._owners: dict[Key, Owners] = {}
         self._version = FIRST_VERSION
         self._listeners: list[Callable[[str, Manifest], None]] = []
-        self._history: list[Happening] = []
+        self._history = History(FIRST_VERSION)
         self._rest: dict[str, tuple[str, Manifests]] = {}
         """What is left of a list in pages, and its version, by the token for the next one."""
         self._ending: set[str] = set()
         """Namespaces that are being deleted."""
-        self._news = asyncio.Event()
 
     # --- what the operator calls ---
 
@@ -239,29 +225,11 @@ class World:
             self._rest[following] = (version, rest[limit:])
         return rest[:limit], following, version
 
-    async def watch(
+    def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """Every change after a version, and a bookmark when all of them are told."""
-        if int(since) < FIRST_VERSION:
-            raise errors.Gone(f"too old resource version: {since}", status=410)
-        position = 0
-        while True:
-            while position < len(self._history):
-                happened = self._history[position]
-                position += 1
-                metadata = happened.manifest["metadata"]
-                if happened.version <= int(since) or happened.manifest["kind"] != kind:
-                    continue
-                if metadata["namespace"] != namespace:
-                    continue
-                change = _as_selected(happened, label_selector)
-                if change:
-                    yield change, fieldpaths.copied(happened.manifest)
-            mark = {"kind": kind, "metadata": {"resourceVersion": str(self._version)}}
-            yield "BOOKMARK", mark
-            self._news.clear()
-            await self._news.wait()
+        return self._history.watch(kind, namespace, since, label_selector)
 
     async def end_namespace(self, name: str) -> None:
         """Take nothing new in a namespace, and remove what is there."""
@@ -418,7 +386,7 @@ class World:
         kind, before = key[0], self._objects.get(key)
         if kind == "Deployment":
             live.setdefault("spec", {}).setdefault("replicas", 1)
-        _validate(key, live, before)
+        validity.check(key, live, before)
         owners = {who: fields for who, fields in owners.items() if fields}
         if before is not None and live == before and owners == self._owners[key]:
             return fieldpaths.copied(before)
@@ -478,23 +446,9 @@ class World:
         return str(self._version)
 
     def _tell(self, change: str, manifest: Manifest, before: Manifest | None) -> None:
-        labels = None if before is None else before["metadata"].get("labels") or {}
-        self._history.append(Happening(self._version, change, manifest, labels))
-        self._news.set()
+        self._history.add(self._version, change, manifest, before)
         for listener in self._listeners:
             listener(change, fieldpaths.copied(manifest))
-
-
-def _as_selected(happened: Happening, selector: str) -> str:
-    """The change as a watch with a selector tells it; empty if it does not."""
-    now = fieldpaths.selected(selector, happened.manifest["metadata"].get("labels") or {})
-    before = happened.labels_before
-    was = before is not None and fieldpaths.selected(selector, before)
-    if happened.change == "DELETED":
-        return "DELETED" if was else ""
-    return {(True, True): "MODIFIED", (True, False): "DELETED", (False, True): "ADDED"}.get(
-        (was, now), ""
-    )
 
 
 def _key(manifest: Manifest) -> Key:
@@ -507,18 +461,3 @@ def _request(verb: str, manifest: Manifest) -> Request:
 
 def _owned(manifest: Manifest, uid: str) -> bool:
     return any(r["uid"] == uid for r in manifest["metadata"].get("ownerReferences") or ())
-
-
-def _validate(key: Key, live: Manifest, before: Manifest | None) -> None:
-    kind, _, name = key
-    longest = 63 if kind in SHORT_NAMES else 253
-    if not NAME.fullmatch(name) or len(name) > longest or (kind in SHORT_NAMES and "." in name):
-        raise errors.Invalid(f"{kind} {name}: metadata.name: Invalid value", status=422)
-    for value in (live["metadata"].get("labels") or {}).values():
-        if not isinstance(value, str) or not LABEL.fullmatch(value) or len(value) > 63:
-            raise errors.Invalid(f"{kind} {name}: metadata.labels: Invalid value", status=422)
-    if kind == "Deployment" and not {"selector", "template"} <= set(live["spec"]):
-        raise errors.Invalid(f"{kind} {name}: spec.selector, spec.template: Required", status=422)
-    fixed = IMMUTABLE.get(kind)
-    if before is not None and fixed and fieldpaths.at(live, fixed) != fieldpaths.at(before, fixed):
-        raise errors.Invalid(f"{kind} {name}: {'.'.join(fixed)}: field is immutable", status=422)

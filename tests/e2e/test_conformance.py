@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import conformance
+import conforming
 import controlplane
 from apiserver import RealServer
 from controlplane import ControlPlane
@@ -32,7 +33,7 @@ def plane() -> Iterator[ControlPlane]:
 @pytest.mark.parametrize("scenario", conformance.SCENARIOS, ids=lambda s: s.__name__)
 async def test_a_real_server_conforms(plane: ControlPlane, scenario: conformance.Scenario) -> None:
     """As many assertions as in memory, in a namespace of its own."""
-    in_memory, check = conformance.Check(), conformance.Check()
+    in_memory, check = conforming.Check(), conforming.Check()
     await scenario(World(), "shop", in_memory)
     namespace = scenario.__name__.replace("_", "-")
     async with RealServer(plane.kubeconfig) as server:

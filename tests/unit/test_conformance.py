@@ -3,18 +3,19 @@
 import pytest
 
 import conformance
+import conforming
 from world import World
 
 
 @pytest.mark.parametrize("scenario", conformance.SCENARIOS, ids=lambda s: s.__name__)
 async def test_the_world_conforms(scenario: conformance.Scenario) -> None:
-    check = conformance.Check()
+    check = conforming.Check()
     await scenario(World(), "shop", check)
     assert check.count, "the scenario asserts nothing"
 
 
 async def test_the_assertions_are_counted() -> None:
-    check = conformance.Check()
+    check = conforming.Check()
     for scenario in conformance.SCENARIOS:
         await scenario(World(), "shop", check)
     print(f"{check.count} assertions in {len(conformance.SCENARIOS)} scenarios hold in memory")
