@@ -1,0 +1,253 @@
+"""Strategies for resources, made from the types of the spec: a new field is generated as it comes.
+
+Every example sets one leaf of the schema that was chosen on purpose, so that rare ones come as
+often as the others. Texts are anything that the type's pattern takes. Only what several fields have
+to agree on is said here by hand; a leaf that this cannot set fails a test.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from hypothesis import strategies as st
+from pydantic import ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+import matching
+from goservice import crd, spec
+from goservice.spec import core
+from goservice.spec.types import Model, OneOf, Text
+
+Draw = st.DrawFn
+Path = tuple[str, ...]
+"""A place in the schema: field names, `[]` for an item of a list, `{}` for a value of a map."""
+
+HOSTILE = (
+    "x\nRUN id", "x\r\nFROM evil", "$(HOME)", "${PATH}", "$HOME", "`id`", "a;id", "a && id", '"]',
+    "\\", "x\\", "--from=evil", "-o", "a b", "'", "..", "../..", "/etc/passwd", "\u2028RUN id", "\0",
+    "#", "x\n", "$(COMMIT)\n", "{{ x }}", "{% x %}", "{{7*7}}", "builder", "<<EOF", "ext::sh -c id",
+    "file:///etc/passwd", "https://u:p@example.com/a", "\t", "\x1b[2J", "a" * 600, "", ".", "/", "-",
+    "$(INPUTS)", "scratch", "--privileged", "a,b", "a=b", "\u202ea", "é",
+)  # fmt: skip
+
+ONE_OF: Mapping[type[Model], Path] = {
+    core.EnvSource: ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"),
+    core.EnvFrom: ("configMapRef", "secretRef"),
+    core.Probe: ("httpGet", "tcpSocket", "grpc", "exec"),
+    core.EnvVar: ("value", "valueFrom"),
+    core.Metric: ("resource", "containerResource", "pods", "object", "external"),
+}
+"""Fields that exclude each other: one of them is set."""
+WITH: Mapping[tuple[type[Model], str], Path] = {
+    (spec.Build, "baseImage"): ("base",),
+    (spec.Build, "packageMirror"): ("packages",),
+}
+"""Fields that are refused alone."""
+ATTEMPTS = 12
+NUMBERS = st.integers(0, matching.LONG + (matching.LONG >> 5))
+
+
+@cache
+def leaves() -> tuple[Path, ...]:
+    """Every leaf of the CRD's spec."""
+    return tuple(_leaves(crd.schema(spec.Spec)))
+
+
+def _leaves(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+    below: dict[str, Mapping[str, Any]] = dict(node.get("properties", {}))
+    for key, name in (("items", "[]"), ("additionalProperties", "{}")):
+        if key in node:
+            below[name] = node[key]
+    if not below:
+        yield path
+    for name, inner in below.items():
+        yield from _leaves(inner, (*path, name))
+
+
+def resources() -> st.SearchStrategy[dict[str, Any]]:
+    """Whole resources, as the API server stores them; nearly all are accepted."""
+    return st.sampled_from(leaves()).flatmap(resource)
+
+
+def resource(must: Path) -> st.SearchStrategy[dict[str, Any]]:
+    """Resources that set this leaf."""
+    return _resource(must)
+
+
+@st.composite
+def _resource(draw: Draw, must: Path) -> dict[str, Any]:
+    name = _matching(spec.NAME_PATTERN, spec.NAME_LONGEST)
+    asked = st.text(max_size=8) | st.sampled_from(HOSTILE)
+    annotations = st.fixed_dictionaries(
+        {}, optional={spec.REBUILD_ANNOTATION: asked, spec.RESTART_ANNOTATION: asked}
+    )
+    return {
+        "apiVersion": spec.API_VERSION,
+        "kind": spec.KIND,
+        "metadata": {
+            "name": draw(name),
+            "namespace": draw(_matching(spec.NAMESPACE_PATTERN, 63)),
+            "uid": "7b3c6f0e-0000-4000-8000-000000000001",
+            "generation": 1,
+            "annotations": draw(annotations),
+        },
+        "spec": draw(model(spec.Spec, must)),
+    }
+
+
+@st.composite
+def hostile(draw: Draw) -> dict[str, Any]:
+    """Resources of which one or two texts are somebody's with bad intentions."""
+    made = draw(resources())
+    for _ in range(draw(st.integers(1, 2))):
+        places = list(_texts(made["spec"]))
+        holder, key = draw(st.sampled_from(places))
+        holder[key] = draw(st.sampled_from(HOSTILE) | st.text(max_size=12))
+    return made
+
+
+def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Where the texts are: the mapping or list, and the key."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, str):
+            yield value, key
+        elif isinstance(inner, dict | list):
+            yield from _texts(inner)
+
+
+@st.composite
+def model(draw: Draw, cls: type[Model], must: Path = ()) -> dict[str, Any]:
+    """What a model accepts: its required fields, some of the others, and what must be there."""
+    fields = _fields(cls)
+    required = {name for name, field in fields.items() if field.is_required()}
+    exclusive = ONE_OF.get(cls, ())
+    optional = [name for name in fields if name not in required and name not in exclusive]
+    first = must[0] if must else ""
+    made: dict[str, Any] = {}
+    for _ in range(ATTEMPTS):
+        chosen = {*required, *filter(None, [first])}
+        number = draw(NUMBERS)
+        chosen |= set(random.Random(number).sample(optional, min(number % 4, len(optional))))
+        if exclusive and not chosen & set(exclusive):
+            chosen.add(exclusive[number % len(exclusive)])
+        if cls is spec.Spec:
+            chosen.add("source")
+        for name in list(chosen):
+            chosen |= set(WITH.get((cls, name), ()))
+        made = {
+            name: draw(_field(fields[name], must[1:] if name == first else ()))
+            for name in fields
+            if name in chosen
+        }
+        if cls is core.Metric:
+            kind = next(name for name in exclusive if name in chosen)
+            made["type"] = kind[0].upper() + kind[1:]
+        if _accepted(cls, made):
+            break
+    return made
+
+
+@cache
+def _fields(cls: type[Model]) -> dict[str, FieldInfo]:
+    cls.model_rebuild()  # A model may name one that is written below it.
+    return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+
+def _accepted(cls: type[Model], made: Mapping[str, Any]) -> bool:
+    try:
+        cls.model_validate(made)
+    except ValidationError:
+        return False
+    return True
+
+
+def _field(field: FieldInfo, must: Path) -> st.SearchStrategy[Any]:
+    extra = field.json_schema_extra
+    return _of(field.annotation, [*field.metadata, extra if isinstance(extra, dict) else {}], must)
+
+
+def _of(kind: Any, about: list[Any], must: Path) -> st.SearchStrategy[Any]:
+    """What a type accepts; `about` are its annotations."""
+    if get_origin(kind) is Annotated:
+        inner, *more = get_args(kind)
+        return _of(inner, [*about, *_flat(more)], must)
+    written = next((a.json_schema for a in about if isinstance(a, WithJsonSchema)), None)
+    if written is not None:
+        return _number_or_text(written)
+    if get_origin(kind) in (Union, UnionType):
+        (some,) = (each for each in get_args(kind) if each is not NoneType)
+        return _of(some, about, must)
+    for fact in about:
+        if isinstance(fact, Text):
+            return _matching(fact.pattern, fact.longest)
+        if isinstance(fact, OneOf):
+            return st.sampled_from(fact.values)
+    return _plain(kind, about, must)
+
+
+def _flat(facts: list[Any]) -> Iterator[Any]:
+    for fact in facts:
+        if isinstance(fact, FieldInfo):
+            yield from fact.metadata
+            yield fact.json_schema_extra or {}
+        else:
+            yield fact
+
+
+def _plain(kind: Any, about: list[Any], must: Path) -> st.SearchStrategy[Any]:
+    if get_origin(kind) is list:
+        return _list(get_args(kind)[0], about, must)
+    if get_origin(kind) is dict:
+        key, value = get_args(kind)
+        return st.dictionaries(
+            _of(key, [], ()), _of(value, [], must[1:]), min_size=len(must[:1]), max_size=3
+        )
+    assert isinstance(kind, type), kind
+    if issubclass(kind, Model):
+        return model(kind, must)
+    if issubclass(kind, Enum):
+        return st.sampled_from([member.value for member in kind])
+    if kind is bool:
+        return st.booleans()
+    if kind is int:
+        return st.integers(_bound(about, Ge, "ge"), _bound(about, Le, "le"))
+    assert kind is str, kind
+    return st.text(max_size=min(12, _bound(about, MaxLen, "max_length")))
+
+
+def _bound(about: list[Any], kind: type, name: str) -> Any:
+    return next(getattr(fact, name) for fact in about if isinstance(fact, kind))
+
+
+def _list(item: Any, about: list[Any], must: Path) -> st.SearchStrategy[Any]:
+    extra: dict[str, Any] = {}
+    least = len(must[:1])
+    for fact in about:
+        if isinstance(fact, dict):
+            extra |= fact
+        if isinstance(fact, MinLen):
+            least = max(least, fact.min_length)
+    keys = extra.get("x-kubernetes-list-map-keys")
+    unique: Any = None
+    if keys:
+        unique = lambda made: tuple(made[key] for key in keys)  # noqa: E731
+    elif extra.get("x-kubernetes-list-type") == "set":
+        unique = str
+    inner = _of(item, [], must[1:])
+    return st.lists(inner, min_size=least, max_size=max(2, least), unique_by=unique)
+
+
+def _number_or_text(written: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    numbers = st.integers(written.get("minimum", 0), written.get("maximum", 2**31 - 1))
+    return numbers | _matching(written["pattern"].strip("^$"), written["maxLength"])
+
+
+def _matching(pattern: str, longest: int) -> st.SearchStrategy[str]:
+    """Texts that a pattern takes whole."""
+    return NUMBERS.map(lambda number: matching.text(pattern, longest, number))
