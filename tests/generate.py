@@ -75,6 +75,7 @@ def resources() -> st.SearchStrategy[dict[str, Any]]:
     return st.sampled_from(leaves()).flatmap(resource)
 
 
+@cache
 def resource(must: Path) -> st.SearchStrategy[dict[str, Any]]:
     """Resources that set this leaf."""
     return _resource(must)
@@ -82,20 +83,15 @@ def resource(must: Path) -> st.SearchStrategy[dict[str, Any]]:
 
 @st.composite
 def _resource(draw: Draw, must: Path) -> dict[str, Any]:
-    name = _matching(spec.NAME_PATTERN, spec.NAME_LONGEST)
-    asked = st.text(max_size=8) | st.sampled_from(HOSTILE)
-    annotations = st.fixed_dictionaries(
-        {}, optional={spec.REBUILD_ANNOTATION: asked, spec.RESTART_ANNOTATION: asked}
-    )
     return {
         "apiVersion": spec.API_VERSION,
         "kind": spec.KIND,
         "metadata": {
-            "name": draw(name),
-            "namespace": draw(_matching(spec.NAMESPACE_PATTERN, 63)),
+            "name": draw(NAMES),
+            "namespace": draw(NAMESPACES),
             "uid": "7b3c6f0e-0000-4000-8000-000000000001",
             "generation": 1,
-            "annotations": draw(annotations),
+            "annotations": draw(ANNOTATIONS),
         },
         "spec": draw(model(spec.Spec, must)),
     }
@@ -121,8 +117,14 @@ def _texts(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from _texts(inner)
 
 
+@cache
+def model(cls: type[Model], must: Path = ()) -> st.SearchStrategy[dict[str, Any]]:
+    """What a model accepts, with this leaf set."""
+    return _model(cls, must)
+
+
 @st.composite
-def model(draw: Draw, cls: type[Model], must: Path = ()) -> dict[str, Any]:
+def _model(draw: Draw, cls: type[Model], must: Path) -> dict[str, Any]:
     """What a model accepts: its required fields, some of the others, and what must be there."""
     fields = _fields(cls)
     required = {name for name, field in fields.items() if field.is_required()}
@@ -141,7 +143,7 @@ def model(draw: Draw, cls: type[Model], must: Path = ()) -> dict[str, Any]:
         for name in list(chosen):
             chosen |= set(WITH.get((cls, name), ()))
         made = {
-            name: draw(_field(fields[name], must[1:] if name == first else ()))
+            name: draw(_field(cls, name, must[1:] if name == first else ()))
             for name in fields
             if name in chosen
         }
@@ -167,7 +169,9 @@ def _accepted(cls: type[Model], made: Mapping[str, Any]) -> bool:
     return True
 
 
-def _field(field: FieldInfo, must: Path) -> st.SearchStrategy[Any]:
+@cache
+def _field(cls: type[Model], name: str, must: Path) -> st.SearchStrategy[Any]:
+    field = _fields(cls)[name]
     extra = field.json_schema_extra
     return _of(field.annotation, [*field.metadata, extra if isinstance(extra, dict) else {}], must)
 
@@ -251,3 +255,11 @@ def _number_or_text(written: Mapping[str, Any]) -> st.SearchStrategy[Any]:
 def _matching(pattern: str, longest: int) -> st.SearchStrategy[str]:
     """Texts that a pattern takes whole."""
     return NUMBERS.map(lambda number: matching.text(pattern, longest, number))
+
+
+NAMES = _matching(spec.NAME_PATTERN, spec.NAME_LONGEST)
+NAMESPACES = _matching(spec.NAMESPACE_PATTERN, 63)
+ASKED = st.text(max_size=8) | st.sampled_from(HOSTILE)
+ANNOTATIONS = st.fixed_dictionaries(
+    {}, optional={spec.REBUILD_ANNOTATION: ASKED, spec.RESTART_ANNOTATION: ASKED}
+)

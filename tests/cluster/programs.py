@@ -58,6 +58,8 @@ METRICS = Program("metrics-server", "metrics", expected="2 to 3 min with empty c
 PAUSE = Program("pause", "pause")
 CRANE = Program("crane", "tools", "github.com/google/go-containerregistry/cmd/crane")
 EXECUTOR = Program("executor", "executor", expected="1 to 2 min with empty caches")
+CHECKS = Program("checks", "checks", expected="1 to 2 min with empty caches")
+"""For tests without a cluster: no part of it."""
 
 ALL = (PAUSE, CRANE, ETCD, KUBE, METRICS, EXECUTOR)
 

@@ -29,6 +29,7 @@ func answerAll() error {
 	}
 	lines := bufio.NewReaderSize(os.Stdin, 1<<20)
 	decoder := json.NewDecoder(lines)
+	decoder.DisallowUnknownFields()
 	encoder := json.NewEncoder(os.Stdout)
 	encoder.SetEscapeHTML(false)
 	for decoder.More() {

@@ -1,0 +1,290 @@
+"""What holds for every resource that is accepted, whatever its fields say.
+
+`EXAMPLES=100000 make properties` looks at more of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import yaml
+
+import factories as f
+import generate
+import schemas
+from checks import Checks
+from dockerfiles import Instruction
+from goservice import cli, dockerfile, kaniko, names, spec
+from goservice.data import data_dir
+from goservice.errors import InvalidSpec
+from goservice.spec import Base, Download, GoService
+
+ROOT = "/out/rootfs"
+COPIED = ("--chown=65532:65532",)
+
+
+@pytest.fixture(scope="module")
+def checks() -> Iterator[Checks]:
+    program = Checks()
+    yield program
+    program.close()
+
+
+def holds(service: GoService, checks: Checks) -> None:
+    """Everything that this file promises of an accepted resource."""
+    assert spec.parse(written(service)).spec == service.spec
+    objects = cli.objects(service, f.SETTINGS, f.COMMIT)
+    for manifest in objects:
+        for version in schemas.VERSIONS:
+            assert schemas.faults(manifest, version) == [], manifest["kind"]
+    has_good_names(objects)
+    by_kind = {manifest["kind"]: manifest for manifest in objects}
+    app = by_kind["Deployment"]["spec"]["template"]
+    assert checks.forbidden("restricted", app) == ""
+    if "Job" in by_kind:
+        build = by_kind["Job"]["spec"]["template"]
+        assert checks.forbidden("baseline", build) == ""
+        has_careful_arguments(service, build["spec"])
+        is_the_template(service, checks)
+
+
+def written(service: GoService) -> dict[str, Any]:
+    """The resource as a user would write it, from what was parsed."""
+    metadata = {"name": service.name, "namespace": service.namespace}
+    return {"metadata": metadata, "spec": spec.dump(service.spec)}
+
+
+def has_good_names(objects: list[dict[str, Any]]) -> None:
+    """Names that every kind takes, at most 63 long and different; label values likewise."""
+    count = Counter((m["kind"], m["metadata"]["name"]) for m in objects)
+    assert set(count.values()) == {1}
+    for manifest in objects:
+        metadata = manifest["metadata"]
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", metadata["name"])
+        for value in metadata["labels"].values():
+            assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value)
+
+
+def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
+    """Every value is the value of its own flag, for `fetch` and for Kaniko."""
+    source = service.spec.source
+    assert source is not None
+    fetch, build = pod["initContainers"]
+    (push,) = pod["containers"]
+    context = cli.fetch_source.make_context("fetch", fetch["args"][1:])
+    assert context.params["url"] == source.git.url
+    assert context.params["commit"] == f.COMMIT
+    assert context.params["revision"] == (source.git.revision or "")
+    assert context.params["directory"] == source.git.directory
+    assert context.params["package"] == service.spec.build.package
+    assert context.params["into"] == kaniko.CONTEXT
+    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    goal = names.destination(service, f.COMMIT, inputs)
+    assert re.fullmatch(r"[A-Za-z0-9.:/_-]+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", goal)
+    for words in (build["args"], push["args"][2:]):
+        assert all(re.fullmatch(r"--[a-z-]+(=[^\s]*)?", word) for word in words), words
+        assert words.count(f"--destination={goal}") == 1
+        assert len({word.partition("=")[0] for word in words}) == len(words)
+
+
+def is_the_template(service: GoService, checks: Checks) -> None:
+    """BuildKit reads the template's instructions, and each value where it belongs."""
+    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    text = dockerfile.render(service, f.SETTINGS, f.COMMIT, inputs)
+    reading = checks.dockerfile(text)
+    assert reading.error == ""
+    assert reading.variables == ()
+    assert [without_scripts(each) for each in reading.instructions] == wanted(service, inputs)
+
+
+def without_scripts(found: Instruction) -> Instruction:
+    """A RUN without its text: a script that is ours is not worth repeating."""
+    words = found.arguments
+    if found.name == "RUN" and words[:2] == ("sh", "-euc"):
+        assert words[2] in SCRIPTS
+        return Instruction("RUN", words[3:], found.flags)
+    if found.name == "RUN" and len(words) == 1:
+        assert words[0] in SCRIPTS
+        return Instruction("RUN", (), found.flags)
+    return found
+
+
+def _scripts() -> frozenset[str]:
+    """The scripts of the template: those of resources that a person wrote and looked at."""
+    found = set()
+    program = Checks()
+    for build in (
+        {"packages": ["git"]},
+        {"packages": ["tzdata"], "packageMirror": "https://m.example.com"},
+        {"files": [{"from": "a", "to": "/a"}]},
+    ):
+        text = dockerfile.render(f.service(build=build), f.SETTINGS, f.COMMIT)
+        for each in program.dockerfile(text).instructions:
+            if each.name == "RUN":
+                found.add(each.arguments[2] if each.arguments[0] == "sh" else each.arguments[0])
+    program.close()
+    return frozenset(found)
+
+
+SCRIPTS = _scripts()
+
+
+def wanted(service: GoService, inputs: str) -> list[Instruction]:
+    """The template, said once more in Python."""
+    return [*builder_stage(service), compilation(service, inputs), *final_stage(service)]
+
+
+def run(*words: str) -> Instruction:
+    return Instruction("RUN", words)
+
+
+def builder_stage(service: GoService) -> Iterator[Instruction]:
+    build, user = service.spec.build, service.spec.user
+    source = service.spec.source
+    assert source is not None
+    builder = build.builder_image or f.SETTINGS.images.builder
+    yield Instruction("FROM", (builder, "AS", "builder"))
+    if build.packages:
+        mirror = [dockerfile._substitution(build.package_mirror)] if build.package_mirror else []
+        yield run("packages", *mirror, *build.packages)
+    yield run()
+    yield Instruction("USER", ("65532:65532",))
+    yield environment(
+        HOME="/build/home",
+        GOCACHE="/gocache/build",
+        GOMODCACHE="/gocache/mod",
+        GOTMPDIR="/gocache/tmp",
+        GOPROXY=build.modules.proxy or f.SETTINGS.builds.module_proxy,
+        GOTOOLCHAIN="local",
+        CGO_ENABLED="0",
+    )
+    mine = f"{user.name}:x:{user.uid}:{user.uid}::/nonexistent:/sbin/nologin"
+    nobody = ["nobody:x:65534:65534::/nonexistent:/sbin/nologin"] if user.uid != 65534 else []
+    yield run("passwd", "root:x:0:0::/root:/sbin/nologin", *nobody, mine)
+    if build.base is not Base.CUSTOM:
+        yield run()
+    if "tzdata" in build.packages:
+        zone = f"/usr/share/zoneinfo/{service.spec.time_zone}"
+        yield run("zone", zone, ROOT + zone)
+    directory = source.git.directory
+    below = "" if directory == "." else f"/{directory}"
+    yield Instruction("WORKDIR", (f"/build/src{below}",))
+    if build.modules.download is Download.BEFORE_SOURCE:
+        files = (f".{below}/go.mod", f".{below}/go.su[m]", "./")
+        yield Instruction("COPY", files, COPIED)
+        yield run("go", "mod", "download")
+    yield Instruction("COPY", (".", "/build/src/"), COPIED)
+    if build.modules.download is Download.AFTER_SOURCE:
+        yield run()
+    if build.files:
+        pairs = [
+            ("/build/src" if file.source == "." else f"/build/src/{file.source}", ROOT + file.to)
+            for file in build.files
+        ]
+        yield run("files", *(word for pair in pairs for word in pair))
+
+
+def environment(**values: str) -> Instruction:
+    """BuildKit gives a name, a value and the sign between them, one after the other."""
+    return Instruction("ENV", tuple(w for k, v in values.items() for w in (k, v, "=")))
+
+
+def compilation(service: GoService, inputs: str) -> Instruction:
+    build = service.spec.build
+    tags = ",".join(["timetzdata", *(tag for tag in build.tags if tag != "timetzdata")])
+    linker = ["-s", "-w"]
+    for variable in build.variables:
+        value = names.expand(variable.value, service, f.COMMIT, inputs)
+        definition = f"{variable.name}={value}"
+        assert not set("'\"\\\n\t") & set(definition)
+        linker += ["-X", f"'{definition}'" if " " in definition else definition]
+    goal = f"{ROOT}/app/{build.binary or service.name}"
+    return run(
+        "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
+        "-ldflags", " ".join(linker), "-o", goal, build.package,
+    )  # fmt: skip
+
+
+def final_stage(service: GoService) -> Iterator[Instruction]:
+    build, source = service.spec.build, service.spec.source
+    assert source is not None
+    bases = {
+        Base.SCRATCH: "scratch",
+        Base.BUSYBOX: f.SETTINGS.images.busybox,
+        Base.ALPINE: f.SETTINGS.images.alpine,
+        Base.DISTROLESS: f.SETTINGS.images.distroless,
+    }
+    base = build.base_image or bases[build.base]
+    yield Instruction("FROM", ("builder:latest" if base == "builder" else base,))
+    label = "org.opencontainers.image"
+    revision, origin = f"{label}.revision", f"{label}.source"
+    yield Instruction("LABEL", (revision, f.COMMIT, "=", origin, source.git.url, "="))
+    yield Instruction("WORKDIR", ("/app",))
+    yield Instruction("COPY", (f"{ROOT}/", "/"), ("--from=builder", "--chown=0:0"))
+    yield environment(TZ=service.spec.time_zone)
+    yield Instruction("USER", (f"{service.spec.user.uid}:{service.spec.user.uid}",))
+    yield Instruction("ENTRYPOINT", (f"/app/{build.binary or service.name}",))
+
+
+@hypothesis.given(made=generate.resources())
+def test_every_accepted_resource_makes_what_it_says(made: dict[str, Any], checks: Checks) -> None:
+    try:
+        service = spec.parse(made)
+    except InvalidSpec:
+        hypothesis.reject()
+    holds(service, checks)
+
+
+@hypothesis.given(made=generate.hostile())
+def test_a_hostile_text_is_refused_or_stays_a_text(made: dict[str, Any], checks: Checks) -> None:
+    try:
+        service = spec.parse(made)
+    except InvalidSpec as error:
+        assert all(problem.path and problem.message for problem in error.problems)
+        return
+    holds(service, checks)
+
+
+@pytest.mark.parametrize("leaf", generate.leaves(), ids=".".join)
+def test_the_generator_sets_every_leaf(leaf: generate.Path) -> None:
+    @hypothesis.settings(max_examples=3, database=None)
+    @hypothesis.given(made=generate.resource(leaf))
+    def sets_it(made: dict[str, Any]) -> None:
+        assert reaches(made["spec"], leaf)
+        spec.parse(made)
+
+    sets_it()
+
+
+def reaches(value: Any, path: generate.Path) -> bool:
+    """Whether a value has something at a place of the schema."""
+    if not path:
+        return True
+    key, rest = path[0], path[1:]
+    if key == "[]":
+        return any(reaches(item, rest) for item in value)
+    if key == "{}":
+        return any(reaches(item, rest) for item in value.values())
+    return isinstance(value, dict) and key in value and reaches(value[key], rest)
+
+
+def test_fetch_alone_and_the_operator_are_restricted(checks: Checks) -> None:
+    job = next(m for m in cli.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    alone = {**pod, "containers": pod["initContainers"][:1], "initContainers": []}
+    assert checks.forbidden("restricted", {"spec": alone}) == ""
+    manifest = yaml.safe_load((data_dir("manifests") / "operator" / "deployment.yaml").read_text())
+    assert checks.forbidden("restricted", manifest["spec"]["template"]) == ""
+
+
+def test_pod_security_refuses_what_it_should(checks: Checks) -> None:
+    job = next(m for m in cli.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
+    template = job["spec"]["template"]
+    assert "runAsNonRoot" in checks.forbidden("restricted", template)
+    host = {"spec": {**template["spec"], "hostNetwork": True}}
+    assert "host namespaces" in checks.forbidden("baseline", host)
