@@ -16,13 +16,13 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 from hypothesis import strategies as st
-from pydantic import ValidationError, WithJsonSchema
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 import matching
 from goservice import crd, spec
 from goservice.spec import core
-from goservice.spec.types import Model, OneOf, Text
+from goservice.spec.types import Model, NumberOrText, OneOf, Text
 
 Draw = st.DrawFn
 Path = tuple[str, ...]
@@ -40,15 +40,13 @@ ONE_OF: Mapping[type[Model], Path] = {
     core.EnvSource: ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"),
     core.EnvFrom: ("configMapRef", "secretRef"),
     core.Probe: ("httpGet", "tcpSocket", "grpc", "exec"),
+    core.StoppingProbe: ("httpGet", "tcpSocket", "grpc", "exec"),
     core.EnvVar: ("value", "valueFrom"),
+    core.ShareTarget: ("averageValue", "averageUtilization"),
+    core.ValueTarget: ("value", "averageValue"),
     core.Metric: ("resource", "containerResource", "pods", "object", "external"),
 }
 """Fields that exclude each other: one of them is set."""
-WITH: Mapping[tuple[type[Model], str], Path] = {
-    (spec.Build, "baseImage"): ("base",),
-    (spec.Build, "packageMirror"): ("packages",),
-}
-"""Fields that are refused alone."""
 ATTEMPTS = 12
 NUMBERS = st.integers(0, matching.LONG + (matching.LONG >> 5))
 
@@ -140,19 +138,62 @@ def _model(draw: Draw, cls: type[Model], must: Path) -> dict[str, Any]:
             chosen.add(exclusive[number % len(exclusive)])
         if cls is spec.Spec:
             chosen.add("source")
-        for name in list(chosen):
-            chosen |= set(WITH.get((cls, name), ()))
         made = {
             name: draw(_field(cls, name, must[1:] if name == first else ()))
             for name in fields
             if name in chosen
         }
-        if cls is core.Metric:
-            kind = next(name for name in exclusive if name in chosen)
-            made["type"] = kind[0].upper() + kind[1:]
+        _agree(cls, made)
         if _accepted(cls, made):
             break
     return made
+
+
+def _agree(cls: type[Model], made: dict[str, Any]) -> None:
+    """Make fields agree that must, where chance would hardly ever."""
+    if cls is core.Metric:
+        kind = next(name for name in ONE_OF[cls] if name in made)
+        made["type"] = kind[0].upper() + kind[1:]
+    if cls in (core.ShareTarget, core.ValueTarget):
+        kind = next(name for name in ONE_OF[cls] if name in made)
+        made["type"] = {"averageUtilization": "Utilization"}.get(kind, kind[0].upper() + kind[1:])
+    if cls is core.LabelExpression:
+        if made["operator"] in ("In", "NotIn"):
+            made["values"] = made.get("values") or ["a"]
+        elif made.get("values"):
+            made["operator"] = "In"
+    if cls is spec.Build:
+        if made.get("base") == "Custom":
+            made.setdefault("baseImage", "alpine")
+        elif "baseImage" in made and made.get("base", "Scratch") == "Scratch":
+            made["base"] = "Alpine"
+        if "packageMirror" in made:
+            made["packages"] = made.get("packages") or ["tzdata"]
+    if cls is spec.Probes:
+        for name in ("startup", "liveness"):
+            if "successThreshold" in made.get(name, {}):
+                made[name]["successThreshold"] = 1
+    if cls is spec.Rollout:
+        if made.get("maxUnavailable", 0) in (0, "0%") and made.get("maxSurge") in (0, "0%"):
+            made["maxUnavailable"] = 1
+        grace = made.get("terminationGracePeriodSeconds", 30)
+        made["preStopSeconds"] = min(made.get("preStopSeconds", 0), grace - 1)
+    if cls in (core.ShareTarget, core.ValueTarget, core.PodsTarget):
+        for field in ("value", "averageValue"):
+            if field in made and not any(digit in str(made[field]) for digit in "123456789"):
+                made[field] = 1
+    if cls is core.Resources and "requests" in made:
+        extended = {k: v for k, v in made["requests"].items() if "/" in k}
+        made["limits"] = {**made.get("limits", {}), **extended}
+    if cls is spec.Spec:
+        ports = made.get("ports", [{"name": "http"}])
+        for probe in made.get("probes", {}).values():
+            for way in ("httpGet", "tcpSocket", "grpc"):
+                port = probe.get(way, {}).get("port")
+                if way in probe and not ports and not isinstance(port, int):
+                    probe[way]["port"] = 8080
+                elif isinstance(port, str):
+                    probe[way]["port"] = ports[0]["name"]
 
 
 @cache
@@ -181,15 +222,15 @@ def _of(kind: Any, about: list[Any], must: Path) -> st.SearchStrategy[Any]:
     if get_origin(kind) is Annotated:
         inner, *more = get_args(kind)
         return _of(inner, [*about, *_flat(more)], must)
-    written = next((a.json_schema for a in about if isinstance(a, WithJsonSchema)), None)
-    if written is not None:
-        return _number_or_text(written)
-    if get_origin(kind) in (Union, UnionType):
-        (some,) = (each for each in get_args(kind) if each is not NoneType)
-        return _of(some, about, must)
+    some = [each for each in get_args(kind) if each is not NoneType]
+    if get_origin(kind) in (Union, UnionType) and len(some) == 1:
+        return _of(some[0], about, must)
     for fact in about:
         if isinstance(fact, Text):
             return _matching(fact.pattern, fact.longest)
+        if isinstance(fact, NumberOrText):
+            numbers = st.integers(fact.lowest, min(fact.highest, 1 << 40))
+            return numbers | _matching(fact.pattern, fact.longest)
         if isinstance(fact, OneOf):
             return st.sampled_from(fact.values)
     return _plain(kind, about, must)
@@ -245,11 +286,6 @@ def _list(item: Any, about: list[Any], must: Path) -> st.SearchStrategy[Any]:
         unique = str
     inner = _of(item, [], must[1:])
     return st.lists(inner, min_size=least, max_size=max(2, least), unique_by=unique)
-
-
-def _number_or_text(written: Mapping[str, Any]) -> st.SearchStrategy[Any]:
-    numbers = st.integers(written.get("minimum", 0), written.get("maximum", 2**31 - 1))
-    return numbers | _matching(written["pattern"].strip("^$"), written["maxLength"])
 
 
 def _matching(pattern: str, longest: int) -> st.SearchStrategy[str]:

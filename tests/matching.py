@@ -40,6 +40,8 @@ def _item(kind: str, about: Any, dice: random.Random, longer: int) -> str:
     match kind:
         case "LITERAL":
             return chr(about)
+        case "NOT_LITERAL":
+            return _item("IN", [("NEGATE", None), ("LITERAL", about)], dice, longer)
         case "IN":
             return chr(dice.choice(_characters(tuple(about))))
         case "SUBPATTERN":

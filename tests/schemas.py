@@ -32,5 +32,7 @@ def _validator(name: str, version: str) -> Any:
 @cache
 def _schema(name: str, version: str) -> Any:
     folder = resources.files("kubernetes_validate") / "kubernetes-json-schema"
-    (strict,) = (f for f in folder.iterdir() if f.name.startswith(f"v{version}.") and "strict" in f.name)
+    (strict,) = (
+        f for f in folder.iterdir() if f.name.startswith(f"v{version}.") and "strict" in f.name
+    )
     return json.loads((strict / f"{name}.json").read_text())

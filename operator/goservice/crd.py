@@ -146,7 +146,8 @@ def _structural(source: Mapping[str, Any], named: Mapping[str, Schema], *, in_li
             name: _structural(field, named, in_list=in_list)
             for name, field in node["properties"].items()
         }
-    for value in node.get("patternProperties", {}).values():
+    value = node.get("additionalProperties")
+    if isinstance(value, dict):
         result["additionalProperties"] = _structural(value, named, in_list=True)
     result |= {key: value for key, value in node.items() if key.startswith("x-kubernetes-")}
     rules = [*_key_rules(node), *node.get("x-kubernetes-validations", ())]
@@ -184,12 +185,16 @@ def _default(node: Mapping[str, Any]) -> Any:
 
 
 def _key_rules(node: Mapping[str, Any]) -> list[Schema]:
-    """The rule that a map's keys look as they must: a structural schema has no other place."""
-    return [
-        {
-            "rule": f"self.all(key, size(key) <= {node['propertyNames']['maxLength']}"
-            f" && key.matches(r'{pattern}'))",
-            "message": "must have keys that are allowed here",
-        }
-        for pattern in node.get("patternProperties", {})
-    ]
+    """The rules that a map's keys look as they must: a structural schema has no other place."""
+    names = node.get("propertyNames", {})
+    result = []
+    for rule in names.get("x-kubernetes-validations", ()):
+        own = rule["rule"].replace("self.", "key.", 1)
+        words = rule["message"].removeprefix("must be ")
+        result.append(
+            {
+                "rule": f"self.all(key, size(key) <= {names['maxLength']} && key.{own.removeprefix('key.')})",
+                "message": f"must have keys that are {words}, of at most {names['maxLength']} characters",
+            }
+        )
+    return result

@@ -15,7 +15,7 @@ from goservice import dockerfile, kaniko, names, spec
 from goservice.settings import Settings
 from goservice.spec import GoService
 from goservice.spec.core import ContainerPort, Probe
-from goservice.spec.types import amount
+from goservice.spec.types import LARGEST, amount
 
 Manifest = dict[str, Any]
 
@@ -302,7 +302,8 @@ def environment(
         ours["PORT"] = str(wanted.ports[0].port)
     limit = amount(resources["limits"]["memory"]) if "memory" in resources["limits"] else None
     if limit is not None and limit >= LEAST_MEMORY_LIMIT:
-        ours["GOMEMLIMIT"] = str(int(limit * wanted.go.memory_limit_percent / 100))
+        share = int(limit * wanted.go.memory_limit_percent / 100)
+        ours["GOMEMLIMIT"] = str(min(share, LARGEST))
     theirs = [written(e) for e in wanted.env]
     if _follows_no_cpu_limit(running.go):
         for variable in theirs:

@@ -26,6 +26,8 @@ from goservice.spec.core import (
     Metric,
     Probe,
     Resources,
+    StoppingProbe,
+    plain,
 )
 from goservice.spec.types import (
     AbsolutePath,
@@ -254,14 +256,32 @@ class Go(Model):
     """GOMEMLIMIT as a share of the memory limit, in percent."""
 
 
+def _passes_once(name: str) -> Rule:
+    """The rule that one check in a row is enough, as Kubernetes has it but for readiness."""
+
+    def holds(self: Probes) -> bool:
+        probe = getattr(self, name)
+        return probe is None or probe.success_threshold in (None, 1)
+
+    field = f"{name}.successThreshold"
+    return Rule(
+        f"!has(self.{name}) || !has(self.{field}) || self.{field} == 1",
+        "must be 1 for startup and liveness",
+        holds,
+        path=field,
+    )
+
+
 class Probes(Model):
     """Checks of the running container by the kubelet."""
 
-    startup: Probe | None = None
+    rules = (_passes_once("startup"), _passes_once("liveness"))
+
+    startup: StoppingProbe | None = None
     """Guards the other two until the service has started. None if left out."""
     readiness: Probe | None = None
     """Decides whether the pod gets requests. A TCP check of the first port every 2 s if left out; {} switches it off."""
-    liveness: Probe | None = None
+    liveness: StoppingProbe | None = None
     """Restarts the container when it fails. None if left out."""
 
 
@@ -349,10 +369,57 @@ def _service_ports(ports: list[ContainerPort]) -> list[ContainerPort]:
     return ports
 
 
+def _has_a_port(name: str) -> Rule:
+    """The rule that a probe which names no port finds one."""
+    ways = ("httpGet", "tcpSocket", "grpc")
+    named = " && ".join(
+        f"(!has(self.probes.{name}.{way}) || has(self.probes.{name}.{way}.port))" for way in ways
+    )
+
+    def holds(self: Spec) -> bool:
+        probe = getattr(self.probes, name)
+        asked = [] if probe is None else [probe.http_get, probe.tcp_socket, probe.grpc]
+        return bool(self.ports) or all(way is None or way.port is not None for way in asked)
+
+    return Rule(
+        f"!has(self.probes) || !has(self.probes.{name}) || !has(self.ports)"
+        f" || size(self.ports) > 0 || ({named})",
+        "must name a port by number: the service has none in spec.ports",
+        holds,
+        path=f"probes.{name}",
+    )
+
+
+def _knows_the_port(name: str, way: str) -> Rule:
+    """The rule that a probe names a port that there is."""
+    port = f"self.probes.{name}.{way}.port"
+
+    def holds(self: Spec) -> bool:
+        probe = getattr(self.probes, name)
+        asked = probe and (probe.http_get if way == "httpGet" else probe.tcp_socket)
+        named = asked.port if asked else None
+        return not isinstance(named, str) or named in [port.name for port in self.ports]
+
+    return Rule(
+        f"!has(self.probes) || !has(self.probes.{name}) || !has(self.probes.{name}.{way})"
+        f" || !has({port}) || type({port}) == int || (has(self.ports)"
+        f" && self.ports.exists(p, p.name == {port}))",
+        "must be the name of a port in spec.ports, or a number",
+        holds,
+        path=f"probes.{name}.{way}.port",
+    )
+
+
 class Spec(Model):
     """What is wanted."""
 
     rules = (
+        *(_has_a_port(name) for name in ("startup", "readiness", "liveness")),
+        *(
+            _knows_the_port(name, way)
+            for name in ("startup", "readiness", "liveness")
+            for way in ("httpGet", "tcpSocket")
+        ),
         Rule(
             "has(self.source) || has(self.image.digest)",
             "is required unless image.digest is set",
@@ -396,7 +463,7 @@ class Spec(Model):
         },
     )
     """Ports that the service listens on. The first is given to it as PORT. []: a worker without a Service."""
-    args: Annotated[list[Annotated[str, Field(max_length=4096)]], listing(max_length=64)] = []
+    args: Annotated[list[Annotated[str, plain(4096)]], listing(max_length=64)] = []
     """Arguments of the program."""
     env: Annotated[
         list[EnvVar], listing(("name",), max_length=128), AfterValidator(unique("name"))

@@ -7,43 +7,73 @@ pod is left out: a probe has no `host`, resources have no `claims`.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from goservice.spec.types import (
+    SUBDOMAIN,
     EnvName,
     Model,
+    NumberOrText,
     ObjectName,
     PortName,
     PortOrName,
     Quantity,
     Rule,
     Text,
+    amount,
     listing,
 )
 
 Seconds = Annotated[int, Field(ge=0, le=86400)]
-LabelKey = Annotated[
+QUALIFIED = rf"(({SUBDOMAIN})/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
+LabelKey = Annotated[str, Text(QUALIFIED, 317, "a label key, such as app or example.com/app")]
+LabelValue = Annotated[
     str,
     Text(
-        r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
-        317,
-        "a label key",
+        r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?",
+        63,
+        "a label value (letters, digits, -, _ and .)",
     ),
 ]
-LabelValue = Annotated[
-    str, Text(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", 63, "a label value")
+Key = Annotated[
+    str,
+    Text(
+        r"\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*",
+        253,
+        "a key of letters, digits, -, _ and ., not starting with ..",
+    ),
 ]
-Key = Annotated[str, Text(r"[-._a-zA-Z0-9]+", 253, "a key of letters, digits, -, _ and .")]
 ResourceName = Annotated[
     str,
     Text(
-        r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9A-Z]([-A-Za-z0-9_.]*[A-Za-z0-9])?",
+        rf"cpu|memory|ephemeral-storage|({SUBDOMAIN})/[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?",
         253,
-        "a resource name such as cpu or memory",
+        "cpu, memory, ephemeral-storage or an extended resource such as example.com/gpu",
     ),
 ]
+ContainerName = Annotated[
+    str,
+    Text(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        63,
+        "a container name (lower case letters, digits and -); the service's own is app",
+    ),
+]
+MetricName = Annotated[
+    str,
+    Text(
+        r"[A-Za-z0-9_:|-][A-Za-z0-9_.:|-]*",
+        253,
+        "a metric name (letters, digits, _, ., :, | and -)",
+    ),
+]
+
+
+def plain(longest: int) -> Text:
+    """Any text that a process can be given."""
+    return Text(r"[^\x00]*", longest, "text without NUL characters")
 
 
 def exactly_one(*fields: str) -> Rule:
@@ -82,18 +112,62 @@ class KeyReference(Model):
 class FieldReference(Model):
     """A field of the pod."""
 
-    field_path: Annotated[str, Field(max_length=253)]
+    field_path: Annotated[
+        str,
+        Text(
+            r"metadata\.(name|namespace|uid)|spec\.(nodeName|serviceAccountName)"
+            r"|status\.(hostIPs?|podIPs?)"
+            rf"|metadata\.(labels|annotations)\['{QUALIFIED}'\]",
+            400,
+            "metadata.name, metadata.namespace, metadata.uid, metadata.labels['KEY'],"
+            " metadata.annotations['KEY'], spec.nodeName, spec.serviceAccountName, status.hostIP,"
+            " status.hostIPs, status.podIP or status.podIPs",
+        ),
+    ]
     """The field, such as metadata.name or status.podIP."""
 
 
 class ResourceFieldReference(Model):
     """A request or limit of the container."""
 
-    resource: ResourceName
+    rules = (
+        Rule(
+            "!has(self.divisor) || (self.resource.endsWith('.cpu')"
+            " ? string(self.divisor) in ['1', '1m'] : string(self.divisor) != '1m')",
+            "must be 1 or 1m for cpu, and not 1m for anything else",
+            lambda self: (
+                self.divisor is None
+                or (
+                    self.divisor in ("1", "1m")
+                    if self.resource.endswith(".cpu")
+                    else self.divisor != "1m"
+                )
+            ),
+            path="divisor",
+        ),
+    )
+
+    resource: Annotated[
+        str,
+        Text(
+            r"(limits|requests)\.(cpu|memory|ephemeral-storage)",
+            32,
+            "limits or requests, a dot, and cpu, memory or ephemeral-storage",
+        ),
+    ]
     """The resource, such as limits.cpu."""
-    container_name: ObjectName | None = None
+    container_name: ContainerName | None = None
     """The container; this service's own if left out."""
-    divisor: Quantity | None = None
+    divisor: (
+        Annotated[
+            str,
+            NumberOrText(
+                1, 1, r"1(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", 3, "1 and a unit, such as 1Mi or 1m"
+            ),
+            BeforeValidator(str),
+        ]
+        | None
+    ) = None
     """The unit that the value is given in."""
 
 
@@ -125,7 +199,7 @@ class EnvVar(Model):
 
     name: EnvName
     """Its name. TZ, PORT and GOMEMLIMIT may be set too: your value wins."""
-    value: Annotated[str, Field(max_length=16384)] | None = None
+    value: Annotated[str, plain(16384)] | None = None
     """Its value; empty if left out."""
     value_from: EnvSource | None = None
     """A source for its value, instead of `value`."""
@@ -164,6 +238,31 @@ class EnvFrom(Model):
 class Resources(Model):
     """Requests and limits of a container. What is not named here comes from the platform."""
 
+    rules = (
+        Rule(
+            "!has(self.requests) || !has(self.limits) || self.requests.all(key,"
+            " !(key in self.limits) || quantity(string(self.requests[key]))"
+            ".compareTo(quantity(string(self.limits[key]))) <= 0)",
+            "must not be greater than the limits",
+            lambda self: all(
+                amount(value) <= amount((self.limits or {}).get(key, value))
+                for key, value in (self.requests or {}).items()
+            ),
+            path="requests",
+        ),
+        Rule(
+            "!has(self.requests) || self.requests.all(key, !key.contains('/') || (has(self.limits)"
+            " && key in self.limits && string(self.limits[key]) == string(self.requests[key])))",
+            "must have an equal limit for an extended resource such as example.com/gpu",
+            lambda self: all(
+                (self.limits or {}).get(key) == value
+                for key, value in (self.requests or {}).items()
+                if "/" in key
+            ),
+            path="requests",
+        ),
+    )
+
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] | None = None
     """What the scheduler sets aside, such as cpu: 100m."""
     limits: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] | None = None
@@ -175,7 +274,9 @@ class HTTPHeader(Model):
 
     name: Annotated[str, Text(r"[-A-Za-z0-9]+", 255, "an HTTP header name")]
     """Its name."""
-    value: Annotated[str, Field(max_length=1024)]
+    value: Annotated[
+        str, Text(r"([!-~]([ -~]*[!-~])?)?", 1024, "a header value of printable ASCII characters")
+    ]
     """Its value."""
 
 
@@ -211,16 +312,14 @@ class GRPC(Model):
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """A port's number; the first port if left out."""
-    service: Annotated[str, Field(max_length=253)] | None = None
+    service: Annotated[str, plain(253)] | None = None
     """The service name of the health request."""
 
 
 class Exec(Model):
     """A command in the container; scratch images have no shell."""
 
-    command: Annotated[
-        list[Annotated[str, Field(max_length=1024)]], listing(min_length=1, max_length=32)
-    ]
+    command: Annotated[list[Annotated[str, plain(1024)]], listing(min_length=1, max_length=32)]
     """Program and arguments."""
 
 
@@ -257,37 +356,123 @@ class Probe(Model):
     """Checks in a row until it counts as well again."""
     failure_threshold: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Checks in a row until it counts as failed."""
-    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
-    """Seconds to stop in after a failed startup or liveness check."""
 
     def asks(self) -> bool:
         """Whether the probe has a question; `{}` has none."""
         return any(x is not None for x in (self.http_get, self.tcp_socket, self.grpc, self.exec))
 
 
-class MetricTarget(Model):
-    """The value that an autoscaler steers to."""
+class StoppingProbe(Probe):
+    """A check that stops the container when it fails."""
 
-    type: MetricTargetType
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400)] | None = None
+    """Seconds to stop in after a failed startup or liveness check."""
+
+
+def _positive(field: str) -> Rule:
+    """The rule that a quantity, where it is set, is more than nothing."""
+    attribute = _snake(field)
+
+    def holds(self: Any) -> bool:
+        value = getattr(self, attribute)
+        return value is None or amount(value) > 0
+
+    cel = f"!has(self.{field}) || quantity(string(self.{field})).isGreaterThan(quantity('0'))"
+    return Rule(cel, "must be greater than 0", holds, path=field)
+
+
+def _as_its_type(**fields: str) -> Rule:
+    """The rule that a target has the field of its type, and no other: `Value="value"`."""
+    each = [f"(self.type == '{kind}') == has(self.{field})" for kind, field in fields.items()]
+    named = ", ".join(f"{kind}: {field}" for kind, field in fields.items())
+
+    def holds(self: Any) -> bool:
+        return all(
+            (self.type == kind) == (getattr(self, _snake(field)) is not None)
+            for kind, field in fields.items()
+        )
+
+    message = f"must have the one value that its type names ({named}) and no other"
+    return Rule(" && ".join(each), message, holds)
+
+
+class ShareTargetType(StrEnum):
+    """How a target of CPU or memory is written."""
+
+    UTILIZATION = "Utilization"
+    AVERAGE_VALUE = "AverageValue"
+
+
+class ShareTarget(Model):
+    """The CPU or memory that an autoscaler steers to."""
+
+    rules = (
+        _as_its_type(Utilization="averageUtilization", AverageValue="averageValue"),
+        _positive("averageValue"),
+    )
+
+    type: ShareTargetType
     """Which of the values below is meant."""
-    value: Quantity | None = None
-    """Of the metric as a whole."""
     average_value: Quantity | None = None
     """Of the metric, per pod."""
     average_utilization: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Of the pods' requests, in percent."""
 
 
-class MetricTargetType(StrEnum):
-    """How a target is written."""
+class PodsTargetType(StrEnum):
+    """How a target per pod is written."""
 
-    UTILIZATION = "Utilization"
+    AVERAGE_VALUE = "AverageValue"
+
+
+class PodsTarget(Model):
+    """The value per pod that an autoscaler steers to."""
+
+    rules = (_positive("averageValue"),)
+
+    type: PodsTargetType
+    """Which of the values below is meant."""
+    average_value: Quantity
+    """Of the metric, per pod."""
+
+
+class ValueTargetType(StrEnum):
+    """How a target of one number is written."""
+
     VALUE = "Value"
     AVERAGE_VALUE = "AverageValue"
 
 
+class ValueTarget(Model):
+    """The value that an autoscaler steers to."""
+
+    rules = (
+        _as_its_type(Value="value", AverageValue="averageValue"),
+        _positive("value"),
+        _positive("averageValue"),
+    )
+
+    type: ValueTargetType
+    """Which of the values below is meant."""
+    value: Quantity | None = None
+    """Of the metric as a whole."""
+    average_value: Quantity | None = None
+    """Of the metric, per pod."""
+
+
 class LabelExpression(Model):
     """One requirement on labels."""
+
+    rules = (
+        Rule(
+            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+            "must have values for In and NotIn, and none for Exists and DoesNotExist",
+            lambda self: (
+                (self.operator in (LabelOperator.IN, LabelOperator.NOT_IN)) == bool(self.values)
+            ),
+            path="values",
+        ),
+    )
 
     key: LabelKey
     """The label."""
@@ -318,7 +503,7 @@ class LabelSelector(Model):
 class MetricIdentifier(Model):
     """A metric by name."""
 
-    name: Annotated[str, Field(max_length=253)]
+    name: MetricName
     """Its name."""
     selector: LabelSelector | None = None
     """Which of its series."""
@@ -329,18 +514,18 @@ class ResourceMetric(Model):
 
     name: ResourceName
     """The resource."""
-    target: MetricTarget
+    target: ShareTarget
     """What to steer to."""
 
 
 class ContainerResourceMetric(Model):
     """CPU or memory of one container."""
 
-    container: ObjectName
+    container: ContainerName
     """The container; the service's own is called app."""
     name: ResourceName
     """The resource."""
-    target: MetricTarget
+    target: ShareTarget
     """What to steer to."""
 
 
@@ -349,16 +534,21 @@ class PodsMetric(Model):
 
     metric: MetricIdentifier
     """Which."""
-    target: MetricTarget
+    target: PodsTarget
     """What to steer to."""
 
 
 class ObjectReference(Model):
     """An object that a metric describes."""
 
-    api_version: Annotated[str, Field(max_length=253)] | None = None
+    api_version: (
+        Annotated[
+            str, Text(rf"(({SUBDOMAIN})/)?v[a-z0-9]+", 253, "an apiVersion such as v1 or apps/v1")
+        ]
+        | None
+    ) = None
     """Its apiVersion."""
-    kind: Annotated[str, Field(max_length=63)]
+    kind: Annotated[str, Text(r"[A-Za-z][A-Za-z0-9]*", 63, "a kind such as Ingress")]
     """Its kind."""
     name: ObjectName
     """Its name."""
@@ -371,7 +561,7 @@ class ObjectMetric(Model):
     """The object."""
     metric: MetricIdentifier
     """Which metric."""
-    target: MetricTarget
+    target: ValueTarget
     """What to steer to."""
 
 
@@ -380,7 +570,7 @@ class ExternalMetric(Model):
 
     metric: MetricIdentifier
     """Which."""
-    target: MetricTarget
+    target: ValueTarget
     """What to steer to."""
 
 
@@ -469,7 +659,7 @@ class ScalingRules(Model):
     """Seconds of past advice to look back on."""
     select_policy: SelectPolicy | None = None
     """Which of the policies counts."""
-    policies: Annotated[list[ScalingPolicy], listing(max_length=8)] | None = None
+    policies: Annotated[list[ScalingPolicy], listing(min_length=1, max_length=8)] | None = None
     """The bounds."""
 
 

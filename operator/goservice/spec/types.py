@@ -20,7 +20,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -31,7 +30,7 @@ SEGMENT = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
 """One part of a path: `..`, `.` and the empty part are none."""
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
 REPOSITORY = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
-QUANTITY = r"([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?"
+QUANTITY = r"([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?"
 
 PLACEHOLDERS = ("COMMIT", "REVISION", "INPUTS", "NAME", "NAMESPACE")
 
@@ -100,13 +99,72 @@ class Text:
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "maxLength": self.longest, "pattern": f"^({self.pattern})$"}
+        return {
+            "type": "string",
+            "maxLength": self.longest,
+            "x-kubernetes-validations": [
+                {"rule": f"self.{matches(self.pattern)}", "message": f"must be {self.allowed}"}
+            ],
+        }
 
     def _check(self, value: str) -> str:
         if len(value) > self.longest:
             bounds = {"n": self.longest, "m": len(value)}
             raise PydanticCustomError("text", "must be at most {n} characters, has {m}", bounds)
         if not re.fullmatch(self.pattern, value):
+            words = {"allowed": self.allowed, "value": shown(value)}
+            raise PydanticCustomError("text", "must be {allowed}, not {value}", words)
+        return value
+
+
+def matches(pattern: str) -> str:
+    """The call of CEL that tells whether a text is as a pattern has it.
+
+    The schema's own `pattern` would do, but for its words: "should match" and the expression.
+    """
+    quote = '"' if "'" in pattern else "'"
+    return f"matches(r{quote}^({pattern})${quote})"
+
+
+@dataclass(frozen=True)
+class NumberOrText:
+    """A whole number within bounds or a text; `allowed` completes "must be …" in the error."""
+
+    lowest: int
+    highest: int
+    pattern: str
+    longest: int
+    allowed: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": True,
+            "maxLength": self.longest,
+            "x-kubernetes-validations": [
+                {
+                    "rule": f"type(self) == int ? self >= {self.lowest} && self <= {self.highest}"
+                    f" : self.{matches(self.pattern)}",
+                    "message": f"must be {self.allowed}",
+                }
+            ],
+        }
+
+    def _check(self, value: object) -> object:
+        if isinstance(value, bool):
+            fits = False
+        elif isinstance(value, int):
+            fits = self.lowest <= value <= self.highest
+        else:
+            fits = isinstance(value, str) and bool(re.fullmatch(self.pattern, value))
+        if not fits or len(str(value)) > max(self.longest, len(str(self.highest))):
             words = {"allowed": self.allowed, "value": shown(value)}
             raise PydanticCustomError("text", "must be {allowed}, not {value}", words)
         return value
@@ -180,33 +238,12 @@ def unique(field: str, *, optional: bool = False) -> Callable[[list[Any]], list[
     return check
 
 
-def _quantity(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PydanticCustomError(
-            "quantity",
-            "must be a quantity such as 500m, 1 or 256Mi, not {value}",
-            {"value": shown(value)},
-        )
-    if not re.fullmatch(QUANTITY, str(value)) or len(str(value)) > 32:
-        raise PydanticCustomError(
-            "quantity",
-            "must be a quantity such as 500m, 1 or 256Mi, not {value}",
-            {"value": shown(value)},
-        )
-    return str(value)
-
+LARGEST = 2**63 - 1
 
 Quantity = Annotated[
     str,
-    BeforeValidator(_quantity),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "pattern": f"^({QUANTITY})$",
-            "maxLength": 32,
-        }
-    ),
+    NumberOrText(0, LARGEST, QUANTITY, 32, "a quantity such as 500m, 1 or 256Mi"),
+    BeforeValidator(str),
 ]
 
 _FACTORS = {
@@ -229,65 +266,28 @@ def amount(quantity: str) -> Decimal:
     return Decimal(number) * _FACTORS[unit]
 
 
-def _int_or_percent(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1000:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"([0-9]|[1-9][0-9]|100)%", value):
-        return value
-    raise PydanticCustomError(
-        "intOrPercent",
-        "must be a whole number from 0 to 1000 or a percentage such as 25%, not {value}",
-        {"value": shown(value)},
-    )
-
-
 IntOrPercent = Annotated[
     int | str,
-    BeforeValidator(_int_or_percent),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "pattern": "^([0-9]|[1-9][0-9]|100)%$",
-            "maxLength": 4,
-            "minimum": 0,
-            "maximum": 1000,
-        }
+    NumberOrText(
+        0,
+        1000,
+        r"([0-9]|[1-9][0-9]|100)%",
+        4,
+        "a whole number from 0 to 1000 or a percentage such as 25%",
     ),
 ]
-
-
-def _int_or_name(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?", value):
-        return value
-    raise PydanticCustomError(
-        "port",
-        "must be a port number from 1 to 65535 or the name of a port, not {value}",
-        {"value": shown(value)},
-    )
-
-
+PORT_NAME = r"[a-z](-?[a-z0-9])*"
+"""What the Service Name Registry takes: no two hyphens in a row."""
 PortOrName = Annotated[
     int | str,
-    BeforeValidator(_int_or_name),
-    WithJsonSchema(
-        {
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "x-kubernetes-int-or-string": True,
-            "pattern": "^[a-z]([-a-z0-9]{0,13}[a-z0-9])?$",
-            "maxLength": 15,
-            "minimum": 1,
-            "maximum": 65535,
-        }
-    ),
+    NumberOrText(1, 65535, PORT_NAME, 15, "a port number from 1 to 65535 or the name of a port"),
 ]
+SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 ObjectName = Annotated[
     str,
     Text(
-        r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+        SUBDOMAIN,
         253,
         "a Kubernetes object name (lower case letters, digits, - and .)",
     ),
@@ -295,9 +295,9 @@ ObjectName = Annotated[
 PortName = Annotated[
     str,
     Text(
-        r"[a-z]([-a-z0-9]{0,13}[a-z0-9])?",
+        PORT_NAME,
         15,
-        "a port name (lower case letters, digits and -, at most 15, starting with a letter)",
+        "a port name (lower case letters, digits and single -, at most 15, starting with a letter)",
     ),
 ]
 ImageRepository = Annotated[
