@@ -15,10 +15,13 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +191,29 @@ class ControlPlane:
             return None
         tree = json.loads(found)
         return tree if name else tree["items"]
+
+    def refusal(self, manifest: dict[str, Any]) -> str:
+        """What the API server says to a GoService that would be created; empty if it takes it."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        address = config["clusters"][0]["cluster"]["server"]
+        namespace = manifest["metadata"]["namespace"]
+        request = urllib.request.Request(
+            f"{address}/apis/goservice.dev/v1alpha1/namespaces/{namespace}/goservices"
+            "?dryRun=All&fieldValidation=Strict",
+            data=json.dumps(manifest).encode(),
+            headers={
+                "Authorization": f"Bearer {config['users'][0]['user']['token']}",
+                "Content-Type": "application/json",
+            },
+        )
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with urllib.request.urlopen(request, context=context) as answer:
+                answer.read()
+        except urllib.error.HTTPError as error:
+            return str(json.loads(error.read())["message"])
+        return ""
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """kubectl apply."""

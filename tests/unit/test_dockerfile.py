@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import hypothesis
 import pytest
-from hypothesis import strategies as st
 
 import dockerfiles
 import factories
-import specs
+import generate
 from dockerfiles import Instruction
 from goservice import dockerfile, settings, spec
 from goservice.errors import InvalidSpec
@@ -87,29 +85,7 @@ def holds(service: spec.GoService) -> None:
             assert all(flag.startswith(("--chown=", "--from=builder")) for flag in each.flags)
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
-@hypothesis.given(specs.bodies())
-def test_every_accepted_spec_has_the_template_s_instructions(body: dict[str, Any]) -> None:
-    try:
-        service = spec.parse(body)
-    except InvalidSpec:
-        hypothesis.reject()
-    holds(service)
-
-
-@hypothesis.settings(
-    max_examples=50, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-@hypothesis.given(specs.bodies(st.sampled_from(specs.HOSTILE) | st.text(max_size=12)))
-def test_a_hostile_text_is_refused_or_harmless(body: dict[str, Any]) -> None:
-    try:
-        service = spec.parse(body)
-    except InvalidSpec:
-        return
-    holds(service)
-
-
-@pytest.mark.parametrize("hostile", specs.HOSTILE)
+@pytest.mark.parametrize("hostile", generate.HOSTILE)
 @pytest.mark.parametrize(
     "place",
     [
