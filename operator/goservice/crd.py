@@ -186,15 +186,13 @@ def _default(node: Mapping[str, Any]) -> Any:
 
 def _key_rules(node: Mapping[str, Any]) -> list[Schema]:
     """The rules that a map's keys look as they must: a structural schema has no other place."""
-    names = node.get("propertyNames", {})
-    result = []
-    for rule in names.get("x-kubernetes-validations", ()):
-        own = rule["rule"].replace("self.", "key.", 1)
-        words = rule["message"].removeprefix("must be ")
-        result.append(
-            {
-                "rule": f"self.all(key, size(key) <= {names['maxLength']} && key.{own.removeprefix('key.')})",
-                "message": f"must have keys that are {words}, of at most {names['maxLength']} characters",
-            }
-        )
-    return result
+    keys = node.get("propertyNames", {})
+    return [
+        {
+            "rule": f"self.all(key, size(key) <= {keys['maxLength']}"
+            f" && {rule['rule'].replace('self.', 'key.', 1)})",
+            "message": f"must have keys that are {rule['message'].removeprefix('must be ')},"
+            f" of at most {keys['maxLength']} characters",
+        }
+        for rule in keys.get("x-kubernetes-validations", ())
+    ]

@@ -109,7 +109,7 @@ def test_a_map_s_keys_are_checked_by_a_rule() -> None:
     assert amounts["x-kubernetes-validations"] == [
         {
             "rule": "self.all(key, size(key) <= 5 && key.matches(r'^([a-z]+)$'))",
-            "message": "must have keys that are allowed here",
+            "message": "must have keys that are a word, of at most 5 characters",
         }
     ]
 

@@ -592,7 +592,6 @@ _WORDS = {
     "model_attributes_type": "must be a mapping, not {input}",
     "greater_than_equal": "must be at least {ge}, not {input}",
     "less_than_equal": "must be at most {le}, not {input}",
-    "string_too_long": "must be at most {max_length} characters",
     "too_long": "must have at most {max_length} items, has {actual_length}",
     "too_short": "must have at least {min_length} items, has {actual_length}",
     "enum": "must be {expected}, not {input}",
