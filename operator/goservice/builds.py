@@ -244,7 +244,7 @@ def _remembered(service: GoService, observed: Observed, inputs: str) -> Iterable
 
 
 def _recorded(observed: Observed, item: Mapping[str, Any]) -> kaniko.Outcome | None:
-    """A finished build's outcome as the history tells it."""
+    """A finished build's outcome as the status tells it, in the words of the last pass."""
     if item.get("outcome") == "Succeeded":
         go = str(observed.status.get("goVersion", ""))
         commit = str(item.get("commit", ""))
@@ -254,8 +254,12 @@ def _recorded(observed: Observed, item: Mapping[str, Any]) -> kaniko.Outcome | N
     latest = observed.status.get("build") or {}
     if latest.get("name") != item["build"]:
         return None
-    message = str(conditions.find(observed.status, conditions.Type.BUILT).get("message", ""))
-    return kaniko.Failed(Reason(item["outcome"]), message, tail=str(latest.get("logTail", "")))
+    built = conditions.find(observed.status, conditions.Type.BUILT)
+    reason = item["outcome"]
+    if built.get("reason") == Reason.RETRIES_EXHAUSTED:
+        reason = Reason.RETRIES_EXHAUSTED
+    message = str(built.get("message", "")) if built.get("reason") == reason else ""
+    return kaniko.Failed(Reason(reason), message, tail=str(latest.get("logTail", "")))
 
 
 def _known(
@@ -281,14 +285,16 @@ def _after_failure(
         due = (moment(attempt.finished) or now) + delay
         if now >= due:
             return None
-        message = (
-            f"{failed.message} Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
-            f" the next one starts at {timestamp(due)}."
-        )
+        message = f"{failed.message} Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
+        message += f" the next one starts at {timestamp(due)}."
+        if attempt.job is None:
+            message = failed.message
         again = (due - now).total_seconds()
         return BuildStep("Retrying", failed.reason, message, attempt, again=again)
     if attempt.generation != str(service.generation):
         return None
+    if attempt.job is None:
+        return BuildStep("Failed", failed.reason, failed.message, attempt)
     hint = f" See the log: {logs_command(service, attempt, failed)}" if failed.container else ""
     if failed.retry:
         message = f"{failed.message} It failed {TRIES} times ({failed.reason}).{hint}"
