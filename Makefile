@@ -2,6 +2,8 @@
 VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin
+EXAMPLES ?= 100
+# How many resources and lives the properties try: make unit EXAMPLES=1000.
 
 .PHONY: help
 help: ## This list
@@ -25,7 +27,11 @@ check: setup ## Linters, types and import contracts
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster
-	$(RUN)/python -m pytest -q -m "not e2e"
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q -m "not e2e"
+
+.PHONY: properties
+properties: setup ## What holds for every resource, alone: make properties EXAMPLES=100000
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/unit/test_properties.py tests/unit/test_lives.py
 
 .PHONY: executor
 executor: setup ## The tests' stand-in for Kaniko, held to facts recorded from Kaniko
@@ -48,7 +54,8 @@ demo-down: setup ## Remove what the demo made; only the cache folder stays
 	@$(CLUSTER) demo-down
 
 .PHONY: test
-test: check unit executor e2e ## Everything that CI runs
+test: EXAMPLES = 10000
+test: check unit executor e2e ## Everything that CI runs, with 10 000 examples of each property
 
 .PHONY: golden
 golden: setup ## Write the golden files anew

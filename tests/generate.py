@@ -7,6 +7,7 @@ to agree on is said here by hand; a leaf that this cannot set fails a test.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -96,14 +97,15 @@ def _resource(draw: Draw, must: Path) -> dict[str, Any]:
 
 
 @st.composite
-def hostile(draw: Draw) -> dict[str, Any]:
-    """Resources of which one or two texts are somebody's with bad intentions."""
+def pairs(draw: Draw) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A resource, and the same with one or two texts of somebody with bad intentions."""
     made = draw(resources())
+    poisoned = copy.deepcopy(made)
+    places = list(_texts(poisoned["spec"]))
     for _ in range(draw(st.integers(1, 2))):
-        places = list(_texts(made["spec"]))
         holder, key = draw(st.sampled_from(places))
         holder[key] = draw(st.sampled_from(HOSTILE) | st.text(max_size=12))
-    return made
+    return made, poisoned
 
 
 def _texts(value: Any) -> Iterator[tuple[Any, Any]]:

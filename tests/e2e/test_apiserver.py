@@ -108,6 +108,7 @@ def bed() -> Iterator[Bed]:
             (controlplane.ROOT / "manifests" / "operator" / "settings.yaml").read_text()
         )
         settings["git"] = {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]}
+        settings["builds"]["maxConcurrent"] = 400
         (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
         operator = Operator(plane, folder / "settings.yaml")
         try:
@@ -384,3 +385,61 @@ def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:
 
     until("nothing is left", gone, 60)
     assert bed.plane.writes()[before:] == []
+
+
+def loosened() -> dict[str, Any]:
+    """The CRD as a careless older version might have been: any spec at all."""
+    definition: dict[str, Any] = yaml.safe_load(
+        (controlplane.ROOT / "crds" / "goservices.goservice.dev.yaml").read_text()
+    )
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = {
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": True,
+    }
+    del schema["x-kubernetes-validations"]
+    return definition
+
+
+def crowd(number: int, spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "goservice.dev/v1alpha1",
+        "kind": "GoService",
+        "metadata": {"name": f"service-{number}", "namespace": "crowd"},
+        "spec": spec,
+    }
+
+
+def test_a_poisoned_resource_among_two_hundred_harms_no_other(bed: Bed) -> None:
+    """An older CRD took it, this operator cannot parse it: it is told so, and the others build."""
+    plane = bed.plane
+    plane.kubectl("create", "namespace", "crowd")
+    replace = ("apply", "--server-side", "--force-conflicts", "-f")
+    plane.kubectl(*replace, "-", given=json.dumps(loosened()))
+    poison = {"source": "nowhere", "image": {"repository": 5}, "replicas": "many", "env": {"A": 1}}
+    until("the loose CRD is served", lambda: plane.refusal(crowd(0, poison)) == "")
+    plane.apply(crowd(0, poison))
+    plane.kubectl(*replace, str(controlplane.ROOT / "crds"))
+    until("the CRD is strict again", lambda: plane.refusal(crowd(-1, poison)))
+    good = {
+        "source": {"git": {"url": bed.repository.url}},
+        "image": {"repository": "registry.example.com/crowd/service"},
+    }
+    listed = {"apiVersion": "v1", "kind": "List", "items": [crowd(n, good) for n in range(1, 200)]}
+    plane.kubectl("create", "-f", "-", given=json.dumps(listed))
+
+    def built() -> bool:
+        jobs = plane.get("jobs", namespace="crowd") or []
+        services = {job["metadata"]["labels"]["goservice.dev/service"] for job in jobs}
+        return services == {f"service-{n}" for n in range(1, 200)}
+
+    until("199 builds are started", built, 90)
+
+    def told() -> Any:
+        status = plane.get("goservice", "service-0", "crowd").get("status") or {}
+        return next((c for c in status.get("conditions", ()) if c["type"] == "Ready"), None)
+
+    ready = until("the poisoned one is told", told)
+    assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
+    for field in ("spec.source", "spec.image.repository", "spec.replicas", "spec.env"):
+        assert f"{field}: must be " in ready["message"]

@@ -162,7 +162,7 @@ class ResourceFieldReference(Model):
         Annotated[
             str,
             NumberOrText(
-                1, 1, r"1(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", 3, "1 and a unit, such as 1Mi or 1m"
+                1, 1, r"1(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?", 32, "1 and a unit, such as 1Mi or 1m"
             ),
             BeforeValidator(str),
         ]

@@ -272,7 +272,7 @@ IntOrPercent = Annotated[
         0,
         1000,
         r"([0-9]|[1-9][0-9]|100)%",
-        4,
+        32,
         "a whole number from 0 to 1000 or a percentage such as 25%",
     ),
 ]
