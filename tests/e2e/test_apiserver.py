@@ -416,7 +416,7 @@ def test_a_poisoned_resource_among_two_hundred_harms_no_other(bed: Bed) -> None:
     plane.kubectl("create", "namespace", "crowd")
     replace = ("apply", "--server-side", "--force-conflicts", "-f")
     plane.kubectl(*replace, "-", given=json.dumps(loosened()))
-    poison = {"source": "nowhere", "image": {"repository": 5}, "replicas": "many", "env": {"A": 1}}
+    poison = {"source": "nowhere", "image": {"repository": 5}, "replicas": 5000, "env": {"A": 1}}
     until("the loose CRD is served", lambda: plane.refusal(crowd(0, poison)) == "")
     plane.apply(crowd(0, poison))
     plane.kubectl(*replace, str(controlplane.ROOT / "crds"))
