@@ -86,9 +86,11 @@ def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
     inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
     goal = names.destination(service, f.COMMIT, inputs)
     assert re.fullmatch(r"[A-Za-z0-9.:/_-]+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", goal)
-    for words in (build["args"], push["args"][2:]):
+    assert build["args"].count(f"--destination={goal}") == 1
+    assert push["args"][0] == "copy"
+    assert push["args"][-2:] == [f"oci:{kaniko.LAYOUT}", f"docker://{goal}"]
+    for words in (build["args"], push["args"][1:-2]):
         assert all(re.fullmatch(r"--[a-z-]+(=[^\s]*)?", word) for word in words), words
-        assert words.count(f"--destination={goal}") == 1
         assert len({word.partition("=")[0] for word in words}) == len(words)
 
 
