@@ -19,13 +19,9 @@ from localnode import Service
 pytestmark = pytest.mark.e2e
 
 MODULE = "module example.com/tiny\n\ngo 1.25\n"
-LARGE = "\n".join(
-    [
-        localnode.TINY_PROGRAM,
-        "var table = [...]string{",
-        *(f'\t"entry {number}",' for number in range(300_000)),
-        "}\n",
-    ]
+LARGE = (
+    'package main\n\nimport "time"\n\nvar table = [400 << 20]byte{400<<20 - 1: 1}\n\n'
+    "func main() { time.Sleep(time.Duration(table[time.Now().Unix()])) }\n"
 )
 """Asks the compiler for far more memory than the limit of its case."""
 
@@ -103,7 +99,7 @@ CASES = (
         "False OutOfMemory",
         ("build.resources.limits.memory",),
         localnode.tiny(program=LARGE),
-        build={"resources": {"limits": {"memory": "96Mi"}, "requests": {"memory": "96Mi"}}},
+        build={"resources": {"limits": {"memory": "512Mi"}, "requests": {"memory": "512Mi"}}},
     ),
     Case(
         "full-disk",

@@ -141,8 +141,9 @@ def test_a_run_time_field_builds_nothing(checkout: Service) -> None:
 
 def test_rebuild_and_restart_requests_are_echoed(checkout: Service) -> None:
     instance = checkout.ask()["instance"]
-    checkout.annotate("restart-requested-at", "one")
-    checkout.wait_until("restarted", lambda s: s.get("lastHandledRestartAt") == "one")
+    now = str(time.time())
+    checkout.annotate("restart-requested-at", now)
+    checkout.wait_until("restarted", lambda s: s.get("lastHandledRestartAt") == now)
     checkout.wait_for("True Serving")
     localnode.until("another pod answers", lambda: checkout.ask()["instance"] != instance)
     digest = checkout.status()["servingImage"]

@@ -168,7 +168,8 @@ class Git:
 
 def _host(url: str) -> str:
     with contextlib.suppress(ValueError):
-        return URL(url).host or "the repository"
+        # With its port, unless that is the scheme's own.
+        return URL(url).host_port_subcomponent or "the repository"
     return "the repository"
 
 
