@@ -22,7 +22,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,20 @@ def until(what: str, found: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 class ControlPlane:
-    """etcd, kube-apiserver and kube-controller-manager in a folder; `stop` ends them."""
+    """etcd, kube-apiserver and kube-controller-manager in a folder; `stop` ends them.
 
-    def __init__(self, folder: Path) -> None:
+    `flags` are more arguments by program; `audit` are the rules of the audit policy.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        flags: Mapping[str, Sequence[str]] | None = None,
+        audit: Sequence[Mapping[str, Any]] = ({"level": "Metadata"},),
+    ) -> None:
         self.folder = folder
+        self._flags = flags or {}
+        self._audit = audit
         self.kubeconfig = folder / "kubeconfig"
         self.operator_kubeconfig = folder / "operator-kubeconfig"
         self.audit_log = folder / "audit.log"
@@ -132,7 +142,7 @@ class ControlPlane:
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
             "omitStages": ["RequestReceived"],
-            "rules": [{"level": "Metadata"}],
+            "rules": [dict(rule) for rule in self._audit],
         }
         (self.folder / "audit.yaml").write_text(yaml.safe_dump(policy))
         server = {"server": f"https://127.0.0.1:{port}", "insecure-skip-tls-verify": True}
@@ -148,10 +158,19 @@ class ControlPlane:
             file.write_text(yaml.safe_dump(config))
 
     def _spawn(self, *command: str) -> None:
-        log = (self.folder / f"{Path(command[0]).name.split('-')[-1]}.log").open("wb")
-        process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=subprocess.STDOUT)
-        log.close()
+        name = Path(command[0]).name
+        with (self.folder / f"{name.split('-')[-1]}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [*command, *self._flags.get(name, ())],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self._processes.append(process)
+
+    def pids(self) -> list[int]:
+        """The processes of the control plane."""
+        return [process.pid for process in self._processes]
 
     def stop(self) -> None:
         """End every process, the last started first."""
@@ -311,7 +330,13 @@ class Operator:
         self.log = plane.folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, seconds: float = 40) -> None:
         """Start it and wait until its caches are filled."""
         command = [
             str(Path(sys.prefix) / "bin" / "goservice"),
@@ -326,7 +351,7 @@ class Operator:
                 stdout=log,
                 stderr=log,
             )
-        until("the operator is ready", lambda: self.answers("/readyz"), 40)
+        until("the operator is ready", lambda: self.answers("/readyz"), seconds)
 
     def answers(self, path: str) -> bool:
         """Whether a path of its web server answers 200."""
