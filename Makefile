@@ -19,8 +19,8 @@ setup: $(VENV)/.installed ## Install what development needs into .venv
 
 .PHONY: check
 check: setup ## Linters, types and import contracts
-	$(RUN)/ruff format --check operator tests
-	$(RUN)/ruff check operator tests
+	$(RUN)/ruff format --check operator tests benchmarks
+	$(RUN)/ruff check operator tests benchmarks
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/yamllint -s -c .yamllint.yaml manifests
@@ -56,6 +56,10 @@ demo-down: setup ## Remove what the demo made; only the cache folder stays
 .PHONY: test
 test: EXAMPLES = 10000
 test: check unit executor e2e ## Everything that CI runs, with 10 000 examples of each property
+
+.PHONY: bench
+bench: setup ## What the operator costs: make bench [FULL=1] [ARGS="-o json"], see docs/performance.md
+	@PYTHONPATH=tests $(RUN)/python -m benchmarks $(if $(FULL),--full) $(ARGS)
 
 .PHONY: golden
 golden: setup ## Write the golden files anew

@@ -159,9 +159,10 @@ class ControlPlane:
 
     def _spawn(self, *command: str) -> None:
         name = Path(command[0]).name
+        more = [f for program, fs in self._flags.items() if name.startswith(program) for f in fs]
         with (self.folder / f"{name.split('-')[-1]}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*command, *self._flags.get(name, ())],
+                [*command, *more],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -329,6 +330,11 @@ class Operator:
         self.port = free_port()
         self.log = plane.folder / "operator.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:

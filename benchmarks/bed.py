@@ -1,0 +1,124 @@
+"""Everything that a measurement runs on: control plane, actor, refs server and the operator."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import controlplane
+from benchmarks import audit, machine
+from cluster import progress
+from controlplane import ControlPlane, Operator, free_port
+
+FLAGS = {
+    "kube-controller-manager": (
+        # The defaults (20 requests a second) would be what is measured.
+        "--kube-api-qps=1000",
+        "--kube-api-burst=2000",
+        "--concurrent-deployment-syncs=20",
+        "--concurrent-replicaset-syncs=20",
+        "--concurrent-job-syncs=20",
+    ),
+    # 10 000 services write more within the five minutes between compactions than fits by default.
+    "etcd": ("--quota-backend-bytes=8589934592",),
+}
+
+
+@dataclass
+class Bed:
+    """A running control plane and what plays around it."""
+
+    folder: Path
+    plane: ControlPlane
+    operator: Operator
+    refs_port: int
+    helpers: dict[str, subprocess.Popen[bytes]]
+
+    def repository(self, name: str) -> str:
+        """The URL of a repository, which has one commit."""
+        return f"http://127.0.0.1:{self.refs_port}/{name}.git"
+
+    def usage(self) -> machine.Usage:
+        """CPU seconds so far: of the operator, of the rest of the bed, of the whole machine."""
+        return machine.usage(self.operator.pid, self.plane.pids() + self._pids())
+
+    def _pids(self) -> list[int]:
+        return [process.pid for process in self.helpers.values()]
+
+    def pause(self, name: str) -> None:
+        """Stop a helper for a while."""
+        self.helpers[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        """Let it go on."""
+        self.helpers[name].send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def bed(builds: int) -> Iterator[Bed]:
+    """A fresh control plane with the CRD and the install's rights; the operator is not started.
+
+    `builds` is the setting builds.maxConcurrent.
+    """
+    with tempfile.TemporaryDirectory(prefix="goservice-bench-") as name:
+        folder = Path(name)
+        plane = ControlPlane(folder, FLAGS, audit=audit.RULES)
+        helpers: dict[str, subprocess.Popen[bytes]] = {}
+        operator = Operator(plane, _settings(folder, builds))
+        port = free_port()
+        try:
+            with progress.step("control plane"):
+                plane.start()
+                _install(plane)
+            helpers["refs"] = _helper(folder, "refs", str(port))
+            helpers["actor"] = _helper(folder, "actor", str(plane.kubeconfig))
+            yield Bed(folder, plane, operator, port, helpers)
+            for title, process in helpers.items():
+                if process.poll() is not None:
+                    raise RuntimeError(f"{title} ended: {(folder / f'{title}.log').read_text()}")
+        finally:
+            if operator.running:
+                operator.stop(kill=True)
+            for process in helpers.values():
+                process.kill()
+                process.wait()
+            plane.stop()
+
+
+def _settings(folder: Path, builds: int) -> Path:
+    file = controlplane.ROOT / "manifests" / "operator" / "settings.yaml"
+    settings: dict[str, Any] = yaml.safe_load(file.read_text())
+    settings["git"] = {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]}
+    settings["builds"]["maxConcurrent"] = builds
+    result = folder / "settings.yaml"
+    result.write_text(yaml.safe_dump(settings))
+    return result
+
+
+def _install(plane: ControlPlane) -> None:
+    plane.kubectl("apply", "--server-side", "-f", str(controlplane.ROOT / "crds"))
+    plane.kubectl("apply", "-k", str(controlplane.ROOT / "manifests"))
+    scale = ("scale", "-n", "goservice-system", "deployment/goservice-operator", "--replicas=0")
+    plane.kubectl(*scale)
+    established = ("--for=condition=Established", "crd/goservices.goservice.dev")
+    plane.kubectl("wait", *established, "--timeout=20s")
+
+
+def _helper(folder: Path, module: str, argument: str) -> subprocess.Popen[bytes]:
+    with (folder / f"{module}.log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"benchmarks.{module}", argument],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            stdout=log,
+            stderr=log,
+        )

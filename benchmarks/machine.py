@@ -1,0 +1,80 @@
+"""What the machine is, and what processes of it have used."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import programs
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds since each began."""
+
+    operator: float
+    bed: float
+    """API server, etcd, controllers, actor, refs server and this process."""
+    busy: float
+    """All processes of the machine."""
+
+    def since(self, before: Usage) -> Usage:
+        """What was used between two moments."""
+        return Usage(
+            self.operator - before.operator, self.bed - before.bed, self.busy - before.busy
+        )
+
+    @property
+    def strangers(self) -> float:
+        """What processes that have nothing to do with the measurement used."""
+        return max(0.0, self.busy - self.operator - self.bed)
+
+
+def usage(operator: int, bed: Iterable[int]) -> Usage:
+    """What is used by now."""
+    times = [int(t) for t in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = times[3] + times[4]
+    own = [cpu(pid) for pid in (*bed, os.getpid())]
+    return Usage(cpu(operator), sum(own), (sum(times) - idle) / _TICKS)
+
+
+def cpu(pid: int) -> float:
+    """User and system seconds of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def memory(pid: int) -> dict[str, float]:
+    """Resident memory of a process in MiB, now and at its peak."""
+    found = {}
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key in ("VmRSS", "VmHWM"):
+            found[{"VmRSS": "now", "VmHWM": "peak"}[key]] = int(value.split()[0]) * 1024 / MIB
+    return found
+
+
+def forget_peak(pid: int) -> None:
+    """Let the peak begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def facts() -> dict[str, str]:
+    """What a figure means nothing without."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "?")
+    total = Path("/proc/meminfo").read_text().split()[1]
+    return {
+        "cores": str(os.cpu_count()),
+        "processor": model,
+        "memory": f"{int(total) / MIB:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "kubernetes": programs.KUBERNETES,
+    }
