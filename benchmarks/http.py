@@ -60,19 +60,21 @@ class Client:
                 async with self._session.get(
                     address, timeout=aiohttp.ClientTimeout(total=None)
                 ) as answer:
+                    answer.raise_for_status()
                     async for line in answer.content:
                         event = json.loads(line)
                         if event["type"] == "ERROR":
                             break
                         yield event["type"], event["object"]
-            except (aiohttp.ClientError, TimeoutError, ValueError):
+            except (aiohttp.ClientError, TimeoutError, ValueError, RuntimeError):
+                # A resource that was just defined is not served at once.
                 await asyncio.sleep(0.5)
 
 
 @asynccontextmanager
 async def connected(kubeconfig: Path, agent: str) -> AsyncIterator[Client]:
     """A client of the server that a kubeconfig of `controlplane` names."""
-    config = yaml.safe_load(kubeconfig.read_text())
+    config = yaml.safe_load(await asyncio.to_thread(kubeconfig.read_text))
     token = config["users"][0]["user"]["token"]
     async with aiohttp.ClientSession(
         config["clusters"][0]["cluster"]["server"],
