@@ -23,7 +23,7 @@ from conforming import (
     version,
 )
 from goservice import errors
-from goservice.cluster import HANDOVER_MANAGER
+from goservice.cluster import HANDOVER_MANAGER, ONLY_NEW
 
 Manifest = dict[str, Any]
 
@@ -37,6 +37,32 @@ def scenario(function: Scenario) -> Scenario:
     """Add a scenario to the list."""
     SCENARIOS.append(function)
     return function
+
+
+@scenario
+async def an_apply_that_may_only_create_touches_nothing_that_is_there(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    wanted = {"only": "new"}
+    made = await cluster.apply(config(namespace, resourceVersion=ONLY_NEW))
+    check.that(made["metadata"]["resourceVersion"] != ONLY_NEW)
+    with check.refused(errors.Conflict):
+        await cluster.apply(config(namespace, labels=wanted, resourceVersion=ONLY_NEW))
+    with check.refused(errors.Conflict):
+        await cluster.apply(
+            config(namespace, labels=wanted, resourceVersion=ONLY_NEW), manager=HANDOVER_MANAGER
+        )
+    check.that(await cluster.get("ConfigMap", namespace, "checkout") == made)
+
+
+@scenario
+async def what_such_an_apply_made_is_owned_as_by_any_other(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    notes = {"note.example.com/a": "b"}
+    await cluster.apply(deployment(namespace, annotations=notes, resourceVersion=ONLY_NEW))
+    after = await cluster.apply(deployment(namespace))
+    check.that("note.example.com/a" not in after["metadata"].get("annotations", {}))
 
 
 @scenario

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from goservice import names, plan, spec
 from goservice.cache import Cache
-from goservice.cluster import Cluster
+from goservice.cluster import ONLY_NEW, Cluster
 from goservice.conditions import Reason, timestamp
 from goservice.errors import (
     AlreadyExists,
@@ -40,13 +40,6 @@ Manifest = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-CHECKED_BEFORE_CREATION = (
-    "ServiceAccount",
-    "Deployment",
-    "Service",
-    "HorizontalPodAutoscaler",
-    "PodDisruptionBudget",
-)
 REMEMBERED_ANSWERS = 8
 REFUSED_FOR = timedelta(seconds=60)
 """For how long a refusal is told before the writes are tried again."""
@@ -298,26 +291,30 @@ class Reconciler:
     ) -> None:
         kind, metadata = manifest["kind"], manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        live = self._store.get(kind, (namespace, name))
-        if live is None and kind in CHECKED_BEFORE_CREATION and manager == names.OPERATOR:
-            live = await self._existing(service, kind, namespace, name, memory)
         digest = names.digest_of(manifest)
         place = (manager, kind, name)
-        version = (live or {}).get("metadata", {}).get("resourceVersion", "")
-        if memory.applied.get(place) == (digest, version):
+        live = self._store.get(kind, (namespace, name))
+        sent = manifest
+        if manager == names.OPERATOR and (live is None or not owned(live, service.uid)):
+            sent = {**manifest, "metadata": {**metadata, "resourceVersion": ONLY_NEW}}
+        elif memory.applied.get(place) == (digest, _version(live)):
             return
-        made = await self._cluster.apply(manifest, manager=manager)
-        memory.applied[place] = (digest, made["metadata"].get("resourceVersion", ""))
+        try:
+            made = await self._cluster.apply(sent, manager=manager)
+        except Conflict:
+            if sent is manifest:
+                raise
+            made = await self._existing(service, kind, namespace, name, memory)
+            if memory.applied.get(place) != (digest, _version(made)):
+                made = await self._cluster.apply(manifest, manager=manager)
+        memory.applied[place] = (digest, _version(made))
         self._store.put(kind, made)
 
     async def _existing(
         self, service: GoService, kind: str, namespace: str, name: str, memory: Memory
-    ) -> Manifest | None:
-        """An object that the watches do not show: not there, ours all the same, or foreign."""
-        try:
-            found = await self._cluster.get(kind, namespace, name)
-        except NotFound:
-            return None
+    ) -> Manifest:
+        """An object that the watches do not show: ours all the same, or foreign."""
+        found = await self._cluster.get(kind, namespace, name)
         if owned(found, service.uid):
             return found
         memory.foreign.add((kind, name))
@@ -379,6 +376,10 @@ class Reconciler:
             await self._cluster.create(manifest)
         except ClusterError as error:
             log.info("event %s of %s not posted: %s", event.reason, metadata["name"], error)
+
+
+def _version(manifest: Manifest | None) -> str:
+    return str((manifest or {}).get("metadata", {}).get("resourceVersion", ""))
 
 
 def _reason(error: SourceError) -> Reason:

@@ -301,6 +301,47 @@ async def test_an_answer_is_looked_at_at_once() -> None:
     assert lab.ready() == ("Unknown", "RollingOut")
 
 
+async def test_a_copy_with_our_labels_is_left_alone() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    copied = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "checkout",
+            "namespace": "shop",
+            "labels": {names.MANAGED_BY: names.OPERATOR, names.SERVICE: "checkout"},
+        },
+        "spec": {"selector": {"a": "b"}},
+    }
+    lab.world.add(copied)
+    lab.finish_build()
+    with pytest.raises(errors.Conflict):
+        await lab.operator.reconcile(KEY)
+    assert lab.world.all("Service")[0]["spec"] == {"selector": {"a": "b"}}
+
+
+async def test_a_clean_creation_reads_one_object_by_name() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    assert {k: n for k, n in lab.world.requests.items() if k[0] == "get"} == {
+        ("get", "GoService"): 1
+    }
+
+
+async def test_a_child_of_ours_that_no_watch_shows_is_found_and_kept() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.cache.replace("Service", [], since=lab.cache.mark())
+    before = lab.world.all("Service")
+    await lab.settle()
+    assert lab.world.all("Service") == before
+    assert lab.cache.get("Service", KEY) is not None
+
+
 async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
     lab = Lab()
     lab.submit()

@@ -12,6 +12,9 @@ Manifests = list[Manifest]
 
 MANAGER = names.OPERATOR
 HANDOVER_MANAGER = names.HANDOVER
+ONLY_NEW = "1"
+"""A resourceVersion that no object has: an apply with it creates, and is refused (Conflict) for
+whatever is there already. etcd counts from 1, so its first object has version 2."""
 
 
 class Cluster(Protocol):
