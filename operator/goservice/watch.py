@@ -51,6 +51,12 @@ WATCHED = (
 )
 
 
+def _selector(kind: str) -> str:
+    """What is watched of a kind: our own objects, and of the pods only those that build."""
+    ours = f"{names.MANAGED_BY}={names.OPERATOR}"
+    return f"{ours},{names.COMPONENT}=build" if kind == "Pod" else ours
+
+
 class NoDiffBase(kopf.DiffBaseStorage):
     """kopf keeps no copy of what it saw: nothing here asks for differences."""
 
@@ -171,7 +177,7 @@ class Operator:
     async def relist(self) -> None:
         """Look at everything, page by page: a watch tells of no deletion that it missed."""
         for kind in WATCHED:
-            selector = "" if kind == spec.KIND else f"{names.MANAGED_BY}={names.OPERATOR}"
+            selector = "" if kind == spec.KIND else _selector(kind)
             for namespace in self._settings.namespaces or (None,):
                 before = self.cache.mark()
                 found = await self._cluster.list(kind, namespace, label_selector=selector)
@@ -309,8 +315,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     for name in WATCHED[1:]:
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
-        selector = f"{names.MANAGED_BY}={names.OPERATOR}"
-        result.watching.label_selectors[group, version, kind.plural] = selector
+        result.watching.label_selectors[group, version, kind.plural] = _selector(name)
     return result
 
 
