@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from goservice import names
@@ -57,6 +57,12 @@ def _identity(manifest: Manifest) -> tuple[str | None, str | None]:
     return metadata.get("uid"), metadata.get("resourceVersion")
 
 
+def _owner(manifest: Manifest) -> Key:
+    """Namespace and name of the service that an object's label names."""
+    metadata = manifest["metadata"]
+    return metadata.get("namespace", ""), (metadata.get("labels") or {}).get(names.SERVICE, "")
+
+
 def _older(one: int | None, other: int | None) -> bool:
     """Whether the first version is known to be older than the second."""
     return one is not None and other is not None and one < other
@@ -73,21 +79,24 @@ class Cache:
         self._seen: dict[tuple[str, Key], int] = {}
         self._children: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
         self._tests: dict[str, Callable[[Manifest], bool]] = {}
-        self._chosen: dict[str, dict[Key, Manifest]] = defaultdict(dict)
+        self._chosen: dict[str, dict[Key, int]] = defaultdict(dict)
         self._dropped: dict[tuple[str, str], tuple[int, int | None]] = {}
         self._marks: dict[str, dict[str | None, int]] = defaultdict(dict)
         self._clock = 0
 
     def choose(self, kind: str, test: Callable[[Manifest], bool]) -> None:
-        """Keep at hand the objects of a kind that pass a test; once per kind, before any event.
+        """Count from now on the objects of a kind that pass a test; once per kind.
 
-        Whoever needs a few of many in each pass must not look through all of them each time.
+        Whoever needs to know of the whole fleet in each pass must not look through it each time.
         """
         self._tests[kind] = test
+        for held in self._objects[kind].values():
+            if test(held):
+                self._add_chosen(kind, _owner(held), 1)
 
-    def chosen(self, kind: str) -> list[Manifest]:
-        """The objects of a kind that pass its test."""
-        return list(self._chosen[kind].values())
+    def chosen(self, kind: str) -> Mapping[Key, int]:
+        """How many objects of a kind pass its test, by the service that they belong to."""
+        return self._chosen[kind]
 
     def mark(self) -> int:
         """A moment to give to `replace`: take it before the list is asked for."""
@@ -206,11 +215,11 @@ class Cache:
         self._unindex(kind, key)
         held = self._objects[kind][key] = slim(kind, manifest)
         self._seen[kind, key] = self._tick()
-        owner = (held["metadata"].get("labels") or {}).get(names.SERVICE)
-        if owner and kind != SERVICE_KIND:
-            self._children[key[0], owner].add((kind, key))
+        owner = _owner(held)
+        if owner[1] and kind != SERVICE_KIND:
+            self._children[owner].add((kind, key))
         if kind in self._tests and self._tests[kind](held):
-            self._chosen[kind][key] = held
+            self._add_chosen(kind, owner, 1)
         self._count(kind)
 
     def _remove(self, kind: str, key: Key) -> None:
@@ -221,13 +230,22 @@ class Cache:
 
     def _unindex(self, kind: str, key: Key) -> None:
         held = self._objects[kind].get(key)
-        self._chosen[kind].pop(key, None)
-        owner = (held["metadata"].get("labels") or {}).get(names.SERVICE) if held else None
-        if owner and kind != SERVICE_KIND:
-            siblings = self._children[key[0], owner]
+        if held is None:
+            return
+        owner = _owner(held)
+        if kind in self._tests and self._tests[kind](held):
+            self._add_chosen(kind, owner, -1)
+        if owner[1] and kind != SERVICE_KIND:
+            siblings = self._children[owner]
             siblings.discard((kind, key))
             if not siblings:
-                del self._children[key[0], owner]
+                del self._children[owner]
+
+    def _add_chosen(self, kind: str, owner: Key, number: int) -> None:
+        counts = self._chosen[kind]
+        counts[owner] = counts.get(owner, 0) + number
+        if not counts[owner]:
+            del counts[owner]
 
     def _count(self, kind: str) -> None:
         if self._metrics is not None:

@@ -7,6 +7,7 @@ was asked once, what was just applied. Losing it costs requests, never a write.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -166,18 +167,12 @@ class Reconciler:
 
     def _fleet(self, key: Key) -> Fleet:
         """The builds that run elsewhere, those just being started included."""
-        running = {
-            (job["metadata"]["namespace"], job["metadata"]["labels"].get(names.SERVICE, ""))
-            for job in self._store.chosen("Job")
-        }
-        ahead = 0
-        for waiting in self._waiting:
-            if waiting == key:
-                break
-            ahead += 1
-        else:
-            ahead = len(self._waiting)
-        return Fleet(len((running | self._starting) - {key}), ahead)
+        running = self._store.chosen("Job")
+        others = len(running) + sum(one not in running for one in self._starting)
+        others -= key in running or key in self._starting
+        # Past the cap nobody asks how many more there are.
+        first = self.next_waiting()
+        return Fleet(others, first.index(key) if key in first else len(first))
 
     # --- remember -----------------------------------------------------------------------------------
 
@@ -206,7 +201,7 @@ class Reconciler:
 
     def next_waiting(self) -> list[Key]:
         """The services whose build may find a place now that one has ended."""
-        return list(self._waiting)[: self._settings.builds.max_concurrent]
+        return list(itertools.islice(self._waiting, self._settings.builds.max_concurrent))
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)

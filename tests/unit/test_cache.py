@@ -101,17 +101,20 @@ def test_children_are_found_by_label_and_move_with_it() -> None:
     assert cache.keys("Pod") == [("shop", "c")]
 
 
-def test_chosen_objects_are_at_hand() -> None:
+def test_chosen_objects_are_counted_by_service() -> None:
     cache = Cache()
-    cache.choose("Job", lambda j: j["metadata"]["labels"].get("goservice.dev/service") == "a")
     cache.put("Job", job("1", "one", service="a"))
+    cache.choose("Job", lambda j: not j.get("status"))
     cache.put("Job", job("2", "two", service="a"))
     cache.put("Job", job("3", "three", service="b"))
-    assert [j["metadata"]["name"] for j in cache.chosen("Job")] == ["one", "two"]
-    cache.put("Job", job("4", "one", service="b"))
+    assert cache.chosen("Job") == {("shop", "a"): 2, ("shop", "b"): 1}
+    cache.put("Job", {**job("4", "one", service="a"), "status": {"succeeded": 1}})
+    cache.put("Job", job("5", "three", service="a"))
+    assert cache.chosen("Job") == {("shop", "a"): 2}
     cache.drop("Job", ("shop", "two"))
-    assert cache.chosen("Job") == []
-    assert cache.chosen("Pod") == []
+    cache.drop("Job", ("shop", "three"))
+    assert cache.chosen("Job") == {}
+    assert cache.chosen("Pod") == {}
 
 
 def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:
