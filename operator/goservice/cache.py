@@ -20,6 +20,8 @@ Key = tuple[str, str]
 
 SERVICE_KIND = "GoService"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+UNREAD = {"Job": "spec", "Pod": "spec", "ConfigMap": "data"}
+"""The largest part of some kinds, which no pass reads: they are made once and never compared."""
 
 
 def key_of(manifest: Manifest) -> Key:
@@ -34,7 +36,8 @@ def slim(kind: str, manifest: Manifest) -> Manifest:
     annotations = metadata.get("annotations")
     if annotations and LAST_APPLIED in annotations:
         metadata["annotations"] = {k: v for k, v in annotations.items() if k != LAST_APPLIED}
-    copy: Manifest = _shared({**manifest, "kind": kind, "metadata": metadata})
+    read = {k: v for k, v in manifest.items() if k != UNREAD.get(kind)}
+    copy: Manifest = _shared({**read, "kind": kind, "metadata": metadata})
     return copy
 
 
