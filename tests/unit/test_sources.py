@@ -188,7 +188,9 @@ async def test_a_server_that_hangs() -> None:
         await asyncio.sleep(2)
         return web.Response()
 
-    with pytest.raises(errors.GitUnavailable, match=r"127.0.0.1:[0-9]+ did not answer within 0.05 s"):
+    with pytest.raises(
+        errors.GitUnavailable, match=r"127.0.0.1:[0-9]+ did not answer within 0.05 s"
+    ):
         await resolve(hang, longest_seconds=0.05)
 
 

@@ -23,7 +23,14 @@ from goservice import errors, names
 from goservice.cluster.answers import decoded, plain, refusal
 from goservice.cluster.bucket import TokenBucket
 from goservice.cluster.kinds import ACCESS, KINDS, Kind, path
-from goservice.cluster.protocol import HANDOVER_MANAGER, MANAGER, ONLY_NEW, Cluster, Manifest, Manifests
+from goservice.cluster.protocol import (
+    HANDOVER_MANAGER,
+    MANAGER,
+    ONLY_NEW,
+    Cluster,
+    Manifest,
+    Manifests,
+)
 from goservice.metrics import Metrics
 
 __all__ = [
