@@ -5,6 +5,10 @@ RUN := $(VENV)/bin
 EXAMPLES ?= 100
 # How many resources and lives the properties try: make unit EXAMPLES=1000.
 
+# A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
+ON_PURPOSE := $(if $(filter command line,$(origin KUBECONFIG)),GOSERVICE_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)))
+CLUSTER := cd tests && $(ON_PURPOSE) $(abspath $(RUN))/python -m cluster
+
 .PHONY: help
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,23 +31,28 @@ check: setup ## Linters, types and import contracts
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster
-	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q -m "not e2e"
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m coverage run -m pytest -q -m "not e2e"
+	$(RUN)/python -m coverage report
 
 .PHONY: properties
 properties: setup ## What holds for every resource, alone: make properties EXAMPLES=100000
 	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/unit/test_properties.py tests/unit/test_lives.py
 
 .PHONY: executor
-executor: setup ## The tests' stand-in for Kaniko, held to facts recorded from Kaniko
-	cd tests && $(abspath $(RUN))/python -m cluster test-executor
+executor: programs ## The tests' stand-in for Kaniko, held to facts recorded from Kaniko
+	@$(CLUSTER) test-executor
+
+.PHONY: programs
+programs: setup ## Packages and compiled programs that the tests need (the first time: 15 minutes)
+	@$(CLUSTER) build
+
+.PHONY: apiserver
+apiserver: programs ## The operator against a real API server without a node
+	$(RUN)/python -m pytest -q -m "e2e and not node"
 
 .PHONY: e2e
-e2e: setup ## The operator against a real API server (the first run compiles Kubernetes: 10 minutes)
-	$(RUN)/python -m pytest -q -m e2e
-
-# A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
-ON_PURPOSE := $(if $(filter command line,$(origin KUBECONFIG)),GOSERVICE_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)))
-CLUSTER := cd tests && $(ON_PURPOSE) $(abspath $(RUN))/python -m cluster
+e2e: programs ## The whole path on the local node: make demo, then everything that a user does
+	$(RUN)/python -m pytest -q -m node
 
 .PHONY: demo
 demo: setup ## From nothing to a running service on a real cluster, shown as it happens
@@ -55,10 +64,16 @@ demo-down: setup ## Remove what the demo made; only the cache folder stays
 
 .PHONY: test
 test: EXAMPLES = 10000
-test: check unit executor e2e ## Everything that CI runs, with 10 000 examples of each property
+test: check programs ## Everything that CI runs, with 10 000 examples of each property
+	@echo "Two lanes side by side: (unit, executor, apiserver) and (e2e). Each prints when it ends."
+	$(MAKE) --no-print-directory -j2 --output-sync=target EXAMPLES=$(EXAMPLES) lane e2e
+
+.PHONY: lane
+lane:
+	$(MAKE) --no-print-directory EXAMPLES=$(EXAMPLES) unit executor apiserver
 
 .PHONY: bench
-bench: setup ## What the operator costs: make bench [FULL=1] [ARGS="-o json"], see docs/performance.md
+bench: programs ## What the operator costs: make bench [FULL=1] [ARGS="-o json"], see docs/performance.md
 	@PYTHONPATH=tests $(RUN)/python -m benchmarks $(if $(FULL),--full) $(ARGS)
 
 .PHONY: golden

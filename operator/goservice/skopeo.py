@@ -1,7 +1,7 @@
 """Skopeo, the program that pushes: its command line, and what its errors mean.
 
-Nothing outside this module knows its flags or its words. It ends with one line that says why it
-failed, which is the end of the container's log and so of its termination message.
+Nothing outside this module knows its flags or its words. One line near its end says why it failed, so
+that the container's termination message holds it.
 """
 
 from __future__ import annotations
@@ -64,8 +64,9 @@ _SIGNS: tuple[tuple[str, Reason, str], ...] = (
 
 def failure(log: str) -> tuple[Reason, str] | None:
     """Why a push failed, from the end of its log. None if Skopeo itself says nothing."""
-    last = log.strip().rpartition("\n")[2]
+    # Its progress goes to another stream, whose lines may come after the fatal one.
+    fatal = [line for line in log.splitlines() if "level=fatal" in line]
     for pattern, reason, message in _SIGNS:
-        if re.search(pattern, last):
+        if fatal and re.search(pattern, fatal[-1]):
             return reason, message
     return None

@@ -97,10 +97,11 @@ def env() -> None:
 
 @main.command()
 def build() -> None:
-    """Compile the Go programs into the cache folder, and start nothing."""
-    from cluster import programs
+    """Install packages and compile the Go programs into the cache folder; start nothing."""
+    from cluster import prerequisites, programs
 
-    for name, file in programs.build_all().items():
+    prerequisites.install()
+    for name, file in {**programs.build_all(), "checks": programs.build(programs.CHECKS)}.items():
         click.echo(f"{name}\t{file}")
 
 

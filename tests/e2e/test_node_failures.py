@@ -16,7 +16,7 @@ import localnode
 from cluster import kubectl, paths, repositories
 from localnode import Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
 MODULE = "module example.com/tiny\n\ngo 1.25\n"
 LARGE = (

@@ -13,7 +13,7 @@ import localnode
 from cluster import kubectl
 from localnode import Demo, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
 
 def test_the_demo_shows_the_whole_way(demo: Demo) -> None:

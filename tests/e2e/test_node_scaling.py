@@ -14,7 +14,7 @@ import localnode
 from cluster import kubectl
 from localnode import Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
 HPA = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
 HANDOVER = "goservice-operator-handover"

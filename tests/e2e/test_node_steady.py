@@ -10,7 +10,7 @@ import localnode
 from cluster import kubectl
 from localnode import Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
 IDLE_SECONDS = 60
 

@@ -17,7 +17,7 @@ import localnode
 from cluster import footprint, installation, kubectl, paths
 from localnode import CANARY, Demo, Service
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
 KINDS = "jobs,configmaps,serviceaccounts,deployments,services,hpa,pdb,pods,events"
 

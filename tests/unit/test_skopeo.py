@@ -24,6 +24,8 @@ def test_a_failed_push_is_told_with_what_to_mend(case: dict[str, Any]) -> None:
         assert (str(reason), log) == (case["reason"], log)
         assert case["says"] in message
         assert skopeo.failure(f"Copying blob sha256:abc\n{log}\n") == why
+        # As a kubelet wrote it: standard output came after the error.
+        assert skopeo.failure(f"{log}\nGetting image source signatures\nCopying blob x\n") == why
 
 
 @pytest.mark.parametrize("name", ["denied", "unauthorized/name-unknown", "x509/tls", "403"])
@@ -38,7 +40,7 @@ def test_an_image_name_is_not_taken_for_an_answer(name: str) -> None:
     assert why[0] is Reason.REGISTRY_UNAVAILABLE
 
 
-def test_only_the_last_line_counts() -> None:
+def test_only_the_fatal_line_counts() -> None:
     """A try that was refused says nothing of the last one."""
     away = 'level=fatal msg="pinging container registry a: EOF"'
     refused = 'level=warning msg="Failed, retrying in 1s. Error: unauthorized: x"'
