@@ -23,6 +23,7 @@ NAMES: Final[dict[str, str]] = {
     f"{PREFIX}builds_total": "Builds that ended, by result and reason.",
     f"{PREFIX}build_duration_seconds": "How long a build took from start to end.",
     f"{PREFIX}watch_last_event_timestamp_seconds": "When a watch last brought an event, by kind.",
+    f"{PREFIX}watch_silence_seconds": "For how long nothing was heard on a watch, by kind.",
     f"{PREFIX}cache_objects": "Objects in the cache, by kind.",
     f"{PREFIX}loop_lag_seconds": "How late the event loop was when it was last looked at.",
     f"{PREFIX}sources_polls_total": "Questions to git servers, by result.",
@@ -59,6 +60,7 @@ class Metrics:
         self.watch_last_event_timestamp_seconds = gauge(
             "watch_last_event_timestamp_seconds", "kind"
         )
+        self.watch_silence_seconds = gauge("watch_silence_seconds", "kind")
         self.cache_objects = gauge("cache_objects", "kind")
         self.loop_lag_seconds = gauge("loop_lag_seconds")
         self.sources_polls_total = counter("sources_polls_total", "result")

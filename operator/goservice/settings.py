@@ -181,6 +181,8 @@ class Settings(Section):
     """Where /healthz, /readyz and /metrics answer."""
     relist_seconds: Annotated[int, Field(ge=60)] = 3600
     """Seconds between full looks at the cluster, in case a watch missed something."""
+    watch_silence_seconds: Annotated[float, Field(ge=10)] = 120
+    """Seconds without a word from the API server on a watch after which /healthz fails."""
 
 
 def load(file: Path | None, environment: Mapping[str, str]) -> Settings:

@@ -45,6 +45,12 @@ class Stream:
         """Deliver nothing for some seconds, then all of it in order."""
         self._held_until = self._loop.time() + seconds
 
+    def begin(self) -> None:
+        """Tell the operator that kopf has listed the kind and watches it from there."""
+        for path in self._operator.watches.paths(self._kind):
+            self._operator.watches.listed(path)
+            self._operator.watches.opened(path)
+
     def _deliver(self) -> None:
         while self._under_way and self._under_way[0][0] <= self._loop.time() + INSTANT:
             _, (change, manifest) = self._under_way.popleft()
@@ -69,6 +75,8 @@ class Watches:
     def connect(self, operator: Operator) -> None:
         """Start over for a new life."""
         self._streams = {kind: Stream(self._loop, operator, kind) for kind in WATCHED}
+        for stream in self._streams.values():
+            stream.begin()
         back, self._journey = self._journey, 0
         if not back:
             for kind in WATCHED:
@@ -131,6 +139,7 @@ class Watches:
     def _list_again(self, stream: Stream, kind: str) -> None:
         if self._streams.get(kind) is stream:
             self._list(kind)
+            stream.begin()
 
 
 def _selected(manifest: Manifest) -> bool:

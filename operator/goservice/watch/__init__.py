@@ -1,8 +1,9 @@
 """The operator process: kopf watches, the queue wakes, workers make passes.
 
-The only importer of kopf, which serves as an informer and writes nothing: its handlers store what
-they are given and wake the service that it belongs to. Everything that does work is ours, is made
-before kopf starts and is drained when it ends.
+The only package that imports kopf, which serves as an informer and writes nothing: its handlers
+store what they are given and wake the service that it belongs to. Everything that does work is ours,
+is made before kopf starts and is drained when it ends. The process ends when any part of it does:
+a restart costs lists and no write.
 """
 
 from __future__ import annotations
@@ -11,31 +12,30 @@ import asyncio
 import logging
 import os
 import random
-import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-import aiohttp
 import kopf
 from pythonjsonlogger.json import JsonFormatter
-from typing_extensions import override
 
 from goservice import __version__, metrics, names, spec, web
 from goservice.cache import Cache
-from goservice.cluster import ACCESS, KINDS, Cluster, connect
+from goservice.cluster import ACCESS, Cluster, connect
 from goservice.errors import ClusterError, GoServiceError
 from goservice.queue import ClosedError, Queue
 from goservice.reconcile import Key, Reconciler
 from goservice.settings import Settings
 from goservice.sources import Sources
+from goservice.watch.informer import kopf_settings, registry, selector_of
+from goservice.watch.liveness import QUIET_SHARE, Watches
+from goservice.watch.login import login
 
 log = logging.getLogger(__name__)
 
-TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 DRAIN_SECONDS = 20.0
 STUCK_SECONDS = 150.0
 WATCHED = (
@@ -49,67 +49,6 @@ WATCHED = (
     "HorizontalPodAutoscaler",
     "PodDisruptionBudget",
 )
-
-
-def _selector(kind: str) -> str:
-    """What is watched of a kind: our own objects, and of the pods only those that build."""
-    ours = f"{names.MANAGED_BY}={names.OPERATOR}"
-    return f"{ours},{names.COMPONENT}=build" if kind == "Pod" else ours
-
-
-class NoDiffBase(kopf.DiffBaseStorage):
-    """kopf keeps no copy of what it saw: nothing here asks for differences."""
-
-    @override
-    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
-        """Nothing."""
-        return {}
-
-    @override
-    def fetch(self, *, body: Any) -> Any:
-        """Nothing."""
-        return None
-
-    @override
-    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
-        """Nothing."""
-
-
-class NoProgress(kopf.ProgressStorage):
-    """kopf keeps no progress: its handlers only store and wake."""
-
-    @override
-    def fetch(self, *, key: Any, body: Any) -> Any:
-        """Nothing."""
-        return None
-
-    @override
-    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
-        """Nothing."""
-
-    @override
-    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
-        """Nothing."""
-
-    @override
-    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
-        """Nothing."""
-
-    @override
-    def clear(self, *, essence: Any) -> Any:
-        """Nothing is cleared."""
-        return essence
-
-
-class Backoffs:
-    """Delays between a watch's tries, without end: the default ends the operator after 54 s."""
-
-    def __iter__(self) -> Iterator[float]:
-        """Half a second, doubling to 30, with jitter."""
-        delay = 0.5
-        while True:
-            yield delay * random.uniform(0.5, 1.5)  # noqa: S311
-            delay = min(delay * 2, 30.0)
 
 
 class Operator:
@@ -126,12 +65,14 @@ class Operator:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._clock = monotonic
+        self._chance = chance
         self._settings = settings
         self._cluster = cluster
         self._metrics = counters
-        self._chance = chance
         self.cache = Cache(counters)
         self.queue: Queue[Key] = Queue(clock=monotonic, chance=chance, metrics=counters)
+        self.watches = Watches(WATCHED, settings.namespaces, clock=monotonic)
         self.sources = sources or Sources(
             allow_http=settings.git.allow_http,
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
@@ -139,6 +80,9 @@ class Operator:
         )
         self.reconciler = Reconciler(cluster, self.cache, self.sources, settings, clock=now)
         self._synced = asyncio.Event()
+        for kind in WATCHED:
+            silence = counters.watch_silence_seconds.labels(kind)
+            silence.set_function(partial(self.watches.silence, kind))
 
     # --- events -------------------------------------------------------------------------------------
 
@@ -174,10 +118,10 @@ class Operator:
             *(asyncio.create_task(self.work()) for _ in range(self._settings.client.workers)),
         ]
 
-    async def relist(self) -> None:
+    async def relist(self, kinds: Iterable[str] = WATCHED) -> None:
         """Look at everything, page by page: a watch tells of no deletion that it missed."""
-        for kind in WATCHED:
-            selector = "" if kind == spec.KIND else _selector(kind)
+        for kind in kinds:
+            selector = "" if kind == spec.KIND else selector_of(kind)
             for namespace in self._settings.namespaces or (None,):
                 before = self.cache.mark()
                 found = await self._cluster.list(kind, namespace, label_selector=selector)
@@ -185,18 +129,31 @@ class Operator:
                     self._wake(kind, manifest)
 
     async def keep_listed(self) -> None:
-        """The first look, which opens the gate for the workers, and one every hour."""
+        """The first look, which opens the gate for the workers, and one every hour.
+
+        A kind whose watch began anew is looked at at once, since the watch will not tell what was
+        deleted meanwhile; the first look follows the watches for the same reason.
+        """
+        await self.watches.all_open()
+        self.watches.take_anew()
+        kinds: Iterable[str] = WATCHED
+        due = self._next_look()
         while True:
             try:
-                await self.relist()
+                await self.relist(kinds)
             except ClusterError as error:
                 log.warning("the cluster cannot be listed, trying again: %s", error)
                 await asyncio.sleep(2)
                 continue
             if not self._synced.is_set():
-                log.info("caches are filled: %d services", len(list(self.cache.all(spec.KIND))))
+                log.info("caches are filled: %d services", len(self.cache.services()))
                 self._synced.set()
-            await asyncio.sleep(self._settings.relist_seconds * (0.9 + 0.2 * self._chance()))
+            kinds = await self.watches.next_anew(due - self._clock())
+            if not kinds:
+                kinds, due = WATCHED, self._next_look()
+
+    def _next_look(self) -> float:
+        return self._clock() + self._settings.relist_seconds * (0.9 + 0.2 * self._chance())
 
     async def work(self) -> None:
         """One worker: a pass for each key that is due."""
@@ -231,92 +188,13 @@ class Operator:
         """Why the process should be restarted; empty if it is well."""
         if self.queue.oldest_busy() > STUCK_SECONDS:
             return f"a pass has been running for {self.queue.oldest_busy():.0f} s"
-        return ""
+        return self.watches.fault(self._settings.watch_silence_seconds)
 
     def ready(self) -> str:
         """Why the operator does no work yet; empty if it does."""
+        if missing := self.watches.missing():
+            return f"there is no watch yet of {', '.join(missing)}"
         return "" if self._synced.is_set() else "the caches are not filled yet"
-
-
-def registry(operator: Operator) -> kopf.OperatorRegistry:
-    """kopf's handlers: one for each watched kind, and the login."""
-    result = kopf.OperatorRegistry()
-    for name in WATCHED:
-        kind = KINDS[name]
-        group, _, version = kind.api_version.rpartition("/")
-        _on_event(result, operator, name, group, version, kind.plural)
-    kopf.on.login(registry=result)(_login)
-    return result
-
-
-def _on_event(
-    result: kopf.OperatorRegistry,
-    operator: Operator,
-    kind: str,
-    group: str,
-    version: str,
-    plural: str,
-) -> None:
-    async def handler(event: Any, **_: Any) -> None:
-        manifest = dict(event["object"])
-        manifest.setdefault("kind", kind)
-        operator.saw(kind, event["type"], manifest)
-
-    kopf.on.event(group, version, plural, registry=result, id=f"saw-{plural}")(handler)
-
-
-def _token() -> str:
-    """The service account's token as it is now; empty outside a pod."""
-    return TOKEN.read_text().strip() if TOKEN.exists() else ""
-
-
-async def _login(**arguments: Any) -> Any:
-    """In a pod a session that reads its token anew for each request: tokens rotate."""
-    host, port = (
-        os.environ.get("KUBERNETES_SERVICE_HOST"),
-        os.environ.get("KUBERNETES_SERVICE_PORT"),
-    )
-    if not _token() or not host or "KUBECONFIG" in os.environ:
-        return kopf.login_with_kubeconfig(**arguments)
-    context = ssl.create_default_context(cafile=str(TOKEN.with_name("ca.crt")))
-
-    async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {_token()}"
-        return await handler(request)
-
-    session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=context), middlewares=(authorise,)
-    )
-    # By address: a name would need the cluster's DNS to be well before the operator is.
-    address = f"[{host}]" if ":" in host else host
-    return kopf.AiohttpSession(aiohttp_session=session, server=f"https://{address}:{port}")
-
-
-def kopf_settings() -> kopf.OperatorSettings:
-    """kopf as a plain informer: it posts, patches and remembers nothing."""
-    result = kopf.OperatorSettings()
-    result.scanning.disabled = True
-    result.peering.standalone = True
-    result.posting.enabled = False
-    result.persistence.diffbase_storage = NoDiffBase()
-    result.persistence.progress_storage = NoProgress()
-    result.persistence.finalizer = f"{spec.GROUP}/finalizer"
-    result.persistence.consistency_timeout = 0
-    result.queueing.worker_limit = None
-    result.queueing.idle_timeout = 0.5
-    result.watching.chunk_size = 500
-    result.watching.inactivity_timeout = 70.0
-    result.watching.reconnect_backoff = 0.5
-    result.watching.connect_timeout = 10
-    result.networking.request_timeout = 60
-    result.networking.connect_timeout = 10
-    result.networking.error_backoffs = Backoffs()
-    result.execution.max_workers = 4
-    for name in WATCHED[1:]:
-        kind = KINDS[name]
-        group, _, version = kind.api_version.rpartition("/")
-        result.watching.label_selectors[group, version, kind.plural] = _selector(name)
-    return result
 
 
 def configure_logging(settings: Settings) -> None:
@@ -363,25 +241,43 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
             metrics=counters.text,
             lag=counters.loop_lag_seconds.set,
         )
+        stop = asyncio.Event()
         tasks = operator.start()
+        for task in tasks:
+            # None of them ends by itself: without it the process would only look well.
+            task.add_done_callback(lambda _: stop.set())
         log.info(
             "goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces"
         )
         try:
-            await kopf.operator(
-                registry=registry(operator),
-                settings=kopf_settings(),
-                clusterwide=not settings.namespaces,
-                namespaces=settings.namespaces,
-                standalone=True,
-            )
+            await _watch(operator, settings, stop)
         finally:
             operator.queue.shutdown()
             await operator.queue.drain(DRAIN_SECONDS)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
             await site.close()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise GoServiceError("a part of the operator ended; see the log") from error
+
+
+async def _watch(operator: Operator, settings: Settings, stop: asyncio.Event) -> None:
+    """kopf until it is told to stop, or until a watch cannot go on."""
+    try:
+        await kopf.operator(
+            registry=registry(WATCHED, operator.saw, login(operator.watches)),
+            settings=kopf_settings(WATCHED, settings.watch_silence_seconds * QUIET_SHARE),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            standalone=True,
+            stop_flag=stop,
+        )
+    except Exception as error:
+        raise GoServiceError(
+            f"a watch of the API server ended: {error}; the operator ends, to be started again"
+        ) from error
 
 
 async def _check(cluster: Cluster, settings: Settings) -> None:

@@ -1,0 +1,134 @@
+"""kopf as a plain informer: what it watches, and all that it is told not to do."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import kopf
+from typing_extensions import override
+
+from goservice import names, spec
+from goservice.cluster import KINDS
+from goservice.watch.login import Login
+
+Saw = Callable[[str, str | None, dict[str, Any]], None]
+"""Is told of a watch event: kind, type (None: of a list) and object."""
+
+
+def selector_of(kind: str) -> str:
+    """What is watched of a kind: our own objects, and of the pods only those that build."""
+    ours = f"{names.MANAGED_BY}={names.OPERATOR}"
+    return f"{ours},{names.COMPONENT}=build" if kind == "Pod" else ours
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """kopf keeps no copy of what it saw: nothing here asks for differences."""
+
+    @override
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        """Nothing."""
+        return {}
+
+    @override
+    def fetch(self, *, body: Any) -> Any:
+        """Nothing."""
+        return None
+
+    @override
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """kopf keeps no progress: its handlers only store and wake."""
+
+    @override
+    def fetch(self, *, key: Any, body: Any) -> Any:
+        """Nothing."""
+        return None
+
+    @override
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing."""
+
+    @override
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing."""
+
+    @override
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nothing."""
+
+    @override
+    def clear(self, *, essence: Any) -> Any:
+        """Nothing is cleared."""
+        return essence
+
+
+class Backoffs:
+    """Delays between a watch's tries, without end: the default ends the operator after 54 s."""
+
+    def __iter__(self) -> Iterator[float]:
+        """Half a second, doubling to 30, with jitter."""
+        delay = 0.5
+        while True:
+            yield delay * random.uniform(0.5, 1.5)  # noqa: S311
+            delay = min(delay * 2, 30.0)
+
+
+def registry(kinds: Iterable[str], saw: Saw, login: Login) -> kopf.OperatorRegistry:
+    """kopf's handlers: one for each watched kind, and the login."""
+    result = kopf.OperatorRegistry()
+    for name in kinds:
+        kind = KINDS[name]
+        group, _, version = kind.api_version.rpartition("/")
+        _on_event(result, saw, name, group, version, kind.plural)
+    kopf.on.login(registry=result, id="login")(login)
+    return result
+
+
+def _on_event(
+    result: kopf.OperatorRegistry,
+    saw: Saw,
+    kind: str,
+    group: str,
+    version: str,
+    plural: str,
+) -> None:
+    async def handler(event: Any, **_: Any) -> None:
+        manifest = dict(event["object"])
+        manifest.setdefault("kind", kind)
+        saw(kind, event["type"], manifest)
+
+    kopf.on.event(group, version, plural, registry=result, id=f"saw-{plural}")(handler)
+
+
+def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSettings:
+    """kopf posts, patches and remembers nothing, and asks anew for a watch that is quiet so long."""
+    result = kopf.OperatorSettings()
+    result.scanning.disabled = True
+    result.peering.standalone = True
+    result.posting.enabled = False
+    result.persistence.diffbase_storage = NoDiffBase()
+    result.persistence.progress_storage = NoProgress()
+    result.persistence.finalizer = f"{spec.GROUP}/finalizer"
+    result.persistence.consistency_timeout = 0
+    result.queueing.worker_limit = None
+    result.queueing.idle_timeout = 0.5
+    result.watching.chunk_size = 500
+    result.watching.inactivity_timeout = quiet_seconds
+    result.watching.reconnect_backoff = 0.5
+    result.watching.connect_timeout = 10
+    result.networking.request_timeout = 60
+    result.networking.connect_timeout = 10
+    result.networking.error_backoffs = Backoffs()
+    result.execution.max_workers = 4
+    for name in kinds:
+        if name == spec.KIND:
+            continue
+        kind = KINDS[name]
+        group, _, version = kind.api_version.rpartition("/")
+        result.watching.label_selectors[group, version, kind.plural] = selector_of(name)
+    return result

@@ -1,0 +1,126 @@
+"""Whether the watches live: when the API server was last heard on each, and which began anew.
+
+A watch that dies may stay open without a word. On a cluster where nothing happens the signs of life
+are the API server's bookmarks, about one a minute, and where those fail to come the answer to the
+watch that kopf then asks for anew. This module does no I/O: `login` tells it what was heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from goservice.cluster.kinds import KINDS, path
+
+QUIET_SHARE = 7 / 12
+"""After which share of the longest silence kopf asks for a watch anew: 70 of 120 seconds."""
+
+
+@dataclass
+class _Watch:
+    """One stream of one kind, of one namespace or of all."""
+
+    kind: str
+    heard: float
+    listed: bool = False
+    """Whether kopf took a list since the stream was last opened."""
+    open: bool = False
+    """Whether it was ever opened."""
+
+
+class Watches:
+    """Every watch that there should be, by the path that it is asked for at."""
+
+    def __init__(
+        self,
+        kinds: Iterable[str],
+        namespaces: Iterable[str] = (),
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._all_open = asyncio.Event()
+        self._anew: set[str] = set()
+        self._changed = asyncio.Event()
+        places = tuple(namespaces) or (None,)
+        self._watches = {
+            path(KINDS[kind], namespace, ""): _Watch(kind, clock())
+            for kind in kinds
+            for namespace in places
+        }
+
+    # --- what is told -------------------------------------------------------------------------------
+
+    def listed(self, where: str) -> None:
+        """A page of a list was answered."""
+        watch = self._watches.get(where)
+        if watch is not None:
+            watch.heard = self._clock()
+            watch.listed = True
+
+    def opened(self, where: str) -> None:
+        """A watch was answered; after a list it tells nothing of what was deleted before that."""
+        watch = self._watches.get(where)
+        if watch is None:
+            return
+        watch.heard = self._clock()
+        watch.open = True
+        if watch.listed:
+            watch.listed = False
+            self._anew.add(watch.kind)
+            self._changed.set()
+        if not self.missing():
+            self._all_open.set()
+
+    def heard(self, where: str) -> None:
+        """Something came on a watch: an event or a bookmark."""
+        watch = self._watches.get(where)
+        if watch is not None:
+            watch.heard = self._clock()
+
+    def paths(self, kind: str) -> list[str]:
+        """Where a kind's watches are asked for."""
+        return [path for path, watch in self._watches.items() if watch.kind == kind]
+
+    # --- what is asked ------------------------------------------------------------------------------
+
+    def silence(self, kind: str) -> float:
+        """For how many seconds nothing was heard of a kind, in the quietest of its namespaces."""
+        return self._clock() - min(w.heard for w in self._watches.values() if w.kind == kind)
+
+    def fault(self, longest: float) -> str:
+        """Which watches have been silent for longer than they may; empty if none has."""
+        kinds = dict.fromkeys(watch.kind for watch in self._watches.values())
+        silent = [kind for kind in kinds if self.silence(kind) > longest]
+        if not silent:
+            return ""
+        worst = max(self.silence(kind) for kind in silent)
+        return (
+            f"nothing was heard for {worst:.0f} s on the watches of {', '.join(silent)};"
+            f" at most {longest:.0f} s are well"
+        )
+
+    def missing(self) -> list[str]:
+        """The kinds that were never watched yet."""
+        return list(dict.fromkeys(w.kind for w in self._watches.values() if not w.open))
+
+    async def all_open(self) -> None:
+        """Wait until every watch was opened once."""
+        await self._all_open.wait()
+
+    def take_anew(self) -> set[str]:
+        """The kinds that were listed anew since this was last asked."""
+        taken, self._anew = self._anew, set()
+        self._changed.clear()
+        return taken
+
+    async def next_anew(self, seconds: float) -> set[str]:
+        """Wait for kinds that are listed anew; none if there is none for so long."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._changed.wait()
+        except TimeoutError:
+            return set()
+        return self.take_anew()

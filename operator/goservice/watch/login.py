@@ -1,0 +1,131 @@
+"""How kopf reaches the API server: a session of ours, which hears what comes on each watch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import kopf
+from yarl import URL
+
+from goservice.errors import SettingsError
+from goservice.watch.liveness import Watches
+
+FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SOON = 60.0
+LONGEST_PAUSE = 30.0
+
+Login = Callable[..., Awaitable[kopf.AiohttpSession]]
+
+
+class Brake:
+    """Pauses between logins that follow each other closely.
+
+    kopf logs in anew whenever it is told that it is nobody, and takes each new session for new
+    credentials: without a pause a server that goes on refusing would be asked without end.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: float | None = None
+        self._pause = 0.0
+
+    def pause(self) -> float:
+        """How many seconds to wait before the login that is wanted now."""
+        now = self._clock()
+        soon = self._last is not None and now - self._last < SOON
+        self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE) if soon else 0.0
+        self._last = now + self._pause
+        return self._pause
+
+
+class Heard:
+    """A response's stream that tells when something came; kopf reads it in chunks."""
+
+    def __init__(self, stream: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
+        self._stream = stream
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        """The stream, telling of each chunk."""
+        async for data in self._stream.iter_chunked(size):
+            self._heard()
+            yield data
+
+
+def login(watches: Watches, folder: Path = FOLDER) -> Login:
+    """kopf's login handler, for a pod and for a kubeconfig alike."""
+    brake = Brake()
+
+    def token() -> str:
+        return (folder / "token").read_text().strip()
+
+    async def handler(**arguments: Any) -> kopf.AiohttpSession:
+        await asyncio.sleep(brake.pause())
+        pod = _in_pod(folder)
+        if pod is not None:
+            return session(pod, watches, token)
+        named = kopf.login_with_kubeconfig(**arguments)
+        if named is None or not named.server:
+            raise SettingsError("no connection to a cluster: set KUBECONFIG, or run in a pod")
+        return session(named, watches)
+
+    return handler
+
+
+def session(
+    where: kopf.ConnectionInfo, watches: Watches, token: Callable[[], str] | None = None
+) -> kopf.AiohttpSession:
+    """A session that asks for its token at each request if it is given one: tokens rotate."""
+    prefix = URL(where.server).path.rstrip("/")
+
+    async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token()}"
+        return await handler(request)
+
+    async def listen(request: aiohttp.ClientRequest, handler: Any) -> Any:
+        response = await handler(request)
+        if response.status != 200:
+            return response
+        path = request.url.raw_path.removeprefix(prefix)
+        if "watch" not in request.url.query:
+            watches.listed(path)
+            return response
+        watches.opened(path)
+        heard = Heard(response.content, lambda: watches.heard(path))
+        response.content = cast("aiohttp.StreamReader", heard)
+        return response
+
+    return kopf.AiohttpSession(
+        aiohttp_session=aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=where.as_ssl_context()),
+            headers=where.as_http_headers(),
+            proxy=where.proxy_url,
+            trust_env=bool(where.trust_env),
+            middlewares=(authorise, listen),
+        ),
+        server=where.server,
+        default_namespace=where.default_namespace,
+    )
+
+
+def _in_pod(folder: Path) -> kopf.ConnectionInfo | None:
+    """The API server of the pod that this process runs in; a named kubeconfig wins."""
+    host = os.environ.get("KUBERNETES_SERVICE_HOST")
+    port = os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or "KUBECONFIG" in os.environ or not (folder / "token").exists():
+        return None
+    # By address: a name would need the cluster's DNS to be well before the operator is.
+    address = f"[{host}]" if ":" in host else host
+    return kopf.ConnectionInfo(
+        server=f"https://{address}:{port}", ca_path=str(folder / "ca.crt"), insecure=False
+    )

@@ -1,0 +1,249 @@
+"""Signs of life of the watches, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import kopf
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+import factories as f
+import world
+from goservice import metrics, names
+from goservice.watch import WATCHED, Operator
+from goservice.watch.informer import kopf_settings
+from goservice.watch.liveness import QUIET_SHARE, Watches
+from goservice.watch.login import Brake, session
+
+JOBS = "/apis/batch/v1/jobs"
+PODS = "/api/v1/pods"
+LONGEST = f.SETTINGS.watch_silence_seconds
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def open_all(watches: Watches) -> None:
+    for kind in WATCHED:
+        [path] = watches.paths(kind)
+        watches.listed(path)
+        watches.opened(path)
+
+
+def test_a_silent_watch_is_named_and_the_others_are_not() -> None:
+    clock = Clock()
+    watches = Watches(["Job", "Pod"], clock=clock)
+    watches.opened(JOBS)
+    watches.opened(PODS)
+    clock.now += 100
+    watches.heard(PODS)
+    assert watches.fault(120) == ""
+    clock.now += 21
+    assert watches.fault(120) == (
+        "nothing was heard for 121 s on the watches of Job; at most 120 s are well"
+    )
+    assert watches.silence("Pod") == 21
+    watches.heard(JOBS)
+    assert watches.fault(120) == ""
+
+
+def test_a_watch_that_never_opens_is_silent_from_the_start() -> None:
+    clock = Clock()
+    watches = Watches(["Job", "Pod"], clock=clock)
+    watches.opened(PODS)
+    assert watches.missing() == ["Job"]
+    clock.now += 119
+    watches.heard(PODS)
+    assert watches.fault(120) == ""
+    clock.now += 2
+    assert "watches of Job;" in watches.fault(120)
+
+
+def test_one_namespace_that_is_silent_is_enough() -> None:
+    clock = Clock()
+    watches = Watches(["Job"], ["a", "b"], clock=clock)
+    watches.opened("/apis/batch/v1/namespaces/a/jobs")
+    assert watches.missing() == ["Job"]
+    watches.opened("/apis/batch/v1/namespaces/b/jobs")
+    assert watches.missing() == []
+    clock.now += 121
+    watches.heard("/apis/batch/v1/namespaces/a/jobs")
+    assert watches.silence("Job") == 121
+
+
+@pytest.mark.parametrize("sign", ["bookmarks", "reconnects"])
+def test_hours_without_an_event_are_no_silence(sign: str) -> None:
+    clock = Clock()
+    watches = Watches(["Job"], clock=clock)
+    watches.opened(JOBS)
+    for _ in range(200):
+        clock.now += 60 if sign == "bookmarks" else LONGEST * QUIET_SHARE + 10
+        assert watches.fault(LONGEST) == ""
+        (watches.heard if sign == "bookmarks" else watches.opened)(JOBS)
+
+
+def test_kopf_asks_anew_well_before_a_watch_counts_as_silent() -> None:
+    quiet = kopf_settings(WATCHED, LONGEST * QUIET_SHARE).watching.inactivity_timeout
+    assert quiet == 70
+    assert quiet + 30 < LONGEST, "the longest pause between two of kopf's tries fits"
+    assert LONGEST + 20 <= 150, "with the period of the liveness probe"
+
+
+def test_only_a_watch_after_a_list_begins_anew() -> None:
+    watches = Watches(["Job"])
+    watches.listed(JOBS)
+    watches.opened(JOBS)
+    assert watches.take_anew() == {"Job"}
+    watches.opened(JOBS)
+    assert watches.take_anew() == set()
+    watches.listed(JOBS)
+    watches.opened(JOBS)
+    assert watches.take_anew() == {"Job"}
+
+
+def test_logins_that_follow_each_other_wait() -> None:
+    clock = Clock()
+    brake = Brake(clock)
+    pauses = []
+    for _ in range(7):
+        pauses.append(brake.pause())
+        clock.now += pauses[-1]
+    assert pauses == [0, 1, 2, 4, 8, 16, 30]
+    clock.now += 61
+    assert brake.pause() == 0
+
+
+# --- the operator ---------------------------------------------------------------------------------
+
+
+def operator(clock: Clock) -> tuple[Operator, world.World, metrics.Metrics]:
+    counters = metrics.Metrics()
+    cluster = world.World()
+    return Operator(f.SETTINGS, cluster, counters, monotonic=clock), cluster, counters
+
+
+async def test_ready_needs_every_watch_and_our_own_list() -> None:
+    clock = Clock()
+    subject, _, _ = operator(clock)
+    task = asyncio.create_task(subject.keep_listed())
+    try:
+        await asyncio.sleep(0)
+        assert "no watch yet of GoService, ConfigMap" in subject.ready()
+        open_all(subject.watches)
+        assert subject.ready() == "the caches are not filled yet"
+        async with asyncio.timeout(5):
+            await subject._synced.wait()
+        assert subject.ready() == ""
+    finally:
+        task.cancel()
+
+
+async def test_a_silent_watch_makes_the_operator_unwell_and_shows_as_a_metric() -> None:
+    clock = Clock()
+    subject, _, counters = operator(clock)
+    open_all(subject.watches)
+    clock.now += LONGEST + 1
+    for kind in WATCHED:
+        if kind != "Job":
+            subject.watches.heard(*subject.watches.paths(kind))
+    assert "watches of Job;" in subject.healthy()
+    shown = {
+        sample.labels["kind"]: sample.value
+        for family in text_string_to_metric_families(counters.text().decode())
+        for sample in family.samples
+        if sample.name == "goservice_operator_watch_silence_seconds"
+    }
+    assert shown == {kind: LONGEST + 1 if kind == "Job" else 0 for kind in WATCHED}
+
+
+async def test_what_was_deleted_while_a_watch_was_away_is_noticed_when_it_begins_anew() -> None:
+    subject, cluster, _ = operator(Clock())
+    labels = {names.MANAGED_BY: names.OPERATOR, names.SERVICE: "checkout"}
+    metadata = {"namespace": "shop", "name": "checkout", "labels": labels}
+    cluster.add({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    open_all(subject.watches)
+    task = asyncio.create_task(subject.keep_listed())
+    try:
+        async with asyncio.timeout(5):
+            await subject._synced.wait()
+            assert subject.cache.get("ServiceAccount", ("shop", "checkout")) is not None
+            assert subject.queue.take() == ("shop", "checkout")
+            subject.queue.done(("shop", "checkout"))
+            await cluster.delete("ServiceAccount", "shop", "checkout", uid=None)
+            before = cluster.requests["list", "Job"]
+            subject.watches.listed("/api/v1/serviceaccounts")
+            subject.watches.opened("/api/v1/serviceaccounts")
+            assert await subject.queue.get() == ("shop", "checkout")
+        assert subject.cache.get("ServiceAccount", ("shop", "checkout")) is None
+        assert cluster.requests["list", "Job"] == before, "only the kind that began anew is listed"
+    finally:
+        task.cancel()
+
+
+# --- the session ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def stream() -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
+    """An API server under a prefix, which sends what the test puts into the queue."""
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != "Bearer now":
+            return web.Response(status=401)
+        if "watch" not in request.query:
+            return web.json_response({"items": []})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while line := await lines.get():
+            await response.write(line)
+        return response
+
+    app = web.Application()
+    app.router.add_get("/clusters/one/apis/batch/v1/jobs", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/clusters/one", lines
+    await runner.cleanup()
+
+
+async def test_the_session_hears_lists_watches_and_every_line(
+    stream: tuple[str, asyncio.Queue[bytes]], tmp_path: Path
+) -> None:
+    server, lines = stream
+    clock = Clock()
+    watches = Watches(["Job"], clock=clock)
+    token = tmp_path / "token"
+    token.write_text("before")
+    where = kopf.ConnectionInfo(server=server)
+    async with session(where, watches, token.read_text).aiohttp_session as client:
+        async with client.get(f"{server}{JOBS}?watch=true") as refused:
+            assert refused.status == 401
+        assert watches.missing() == ["Job"], "a refusal is no sign of life"
+        token.write_text("now")
+        clock.now += 50
+        async with client.get(f"{server}{JOBS}?limit=1") as listed:
+            assert await listed.json() == {"items": []}
+        assert watches.silence("Job") == 0
+        assert watches.missing() == ["Job"], "a list is no watch"
+        async with client.get(f"{server}{JOBS}?watch=true") as watch:
+            assert watches.missing() == []
+            chunks = watch.content.iter_chunked(1024)
+            for line in (b"{}\n", b"{}\n"):
+                clock.now += 40
+                assert watches.silence("Job") == 40
+                lines.put_nowait(line)
+                assert await anext(chunks) == line
+                assert watches.silence("Job") == 0
+            lines.put_nowait(b"")
+            assert [chunk async for chunk in chunks] == []
