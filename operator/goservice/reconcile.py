@@ -7,7 +7,6 @@ was asked once, what was just applied. Losing it costs requests, never a write.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,7 +30,8 @@ from goservice.errors import (
     SourceError,
     SourceForbidden,
 )
-from goservice.observed import Fleet, Observed, Question, Resolution, owned
+from goservice.observed import Observed, Question, Resolution, owned
+from goservice.places import Places
 from goservice.plan import Apply, Create, Delete, Plan, Write
 from goservice.settings import Settings
 from goservice.spec import GoService
@@ -59,6 +59,7 @@ class Repositories(Protocol):
 class Memory:
     """What is remembered of one service between passes."""
 
+    uid: str = ""
     answers: dict[Question, tuple[Manifest, ...]] = field(default_factory=dict)
     foreign: set[tuple[str, str]] = field(default_factory=set)
     refusal: str = ""
@@ -84,6 +85,7 @@ class Reconciler:
         sources: Repositories,
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        wake: Callable[[Key], object] = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._store = store
@@ -92,8 +94,7 @@ class Reconciler:
         self._settings = settings
         self._clock = clock
         self._memory: dict[Key, Memory] = {}
-        self._starting: set[Key] = set()
-        self._waiting: dict[Key, None] = {}
+        self._places = Places(settings.builds.max_concurrent, wake)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Gives the seconds until the next one is due, None if only a change is.
@@ -105,15 +106,34 @@ class Reconciler:
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._forget(key)
             return None
-        memory = self._memory.setdefault(key, Memory())
+        uid = body["metadata"]["uid"]
+        memory = self._memory.get(key)
+        if memory is None or memory.uid != uid:
+            # What stood against a namesake does not stand against this one.
+            memory = self._memory[key] = Memory(uid)
+        try:
+            service, decided = self._decide(key, body, memory)
+        except Exception:
+            # A defect that one service brings out must not keep the others waiting behind it.
+            self._places.leave(key)
+            raise
+        if service is None:
+            self._sources.forget(key)
+            self._places.leave(key)
+            await self._report(body, decided)
+            return decided.again
+        self._note(key, service, decided)
+        done = await self._carry_out(key, service, body, decided, memory)
+        # An answer, and a resource that turned out to be another one, are looked at at once.
+        return 0.0 if decided.questions or not done else decided.again
+
+    def _decide(self, key: Key, body: Manifest, memory: Memory) -> tuple[GoService | None, Plan]:
+        """The service and its plan; no service where the resource cannot be parsed."""
         now = self._clock()
         try:
             service = spec.parse(body)
         except InvalidSpec as error:
-            decided = plan.refused(body, error, self._observe(key, body, None, memory), now)
-            self._sources.forget(key)
-            await self._report(body, decided)
-            return decided.again
+            return None, plan.refused(body, error, self._observe(key, body, None, memory), now)
         refused_long_ago = memory.refused_at is not None and now - memory.refused_at >= REFUSED_FOR
         if memory.generation != service.generation or refused_long_ago:
             memory.generation = service.generation
@@ -122,11 +142,7 @@ class Reconciler:
             memory.refused_at = None
         observed = self._observe(key, body, service, memory)
         self._miss_children(service, observed, memory)
-        decided = plan.decide(service, observed, self._settings, now)
-        self._note(key, service, decided)
-        done = await self._carry_out(key, service, body, decided, memory)
-        # An answer, and a resource that turned out to be another one, are looked at at once.
-        return 0.0 if decided.questions or not done else decided.again
+        return service, plan.decide(service, observed, self._settings, now)
 
     # --- read ---------------------------------------------------------------------------------------
 
@@ -142,7 +158,7 @@ class Reconciler:
             status=body.get("status") or {},
             children=children,
             resolution=self._resolution(key, service, memory) if service else None,
-            fleet=self._fleet(key),
+            fleet=self._places.fleet(key, self._store.chosen("Job")),
             answers=dict(memory.answers),
             foreign=frozenset(memory.foreign),
             refusal=memory.refusal,
@@ -165,15 +181,6 @@ class Reconciler:
             return Resolution(known.sha, fresh=fresh)
         return Resolution(known.sha, _reason(known.error), str(known.error))
 
-    def _fleet(self, key: Key) -> Fleet:
-        """The builds that run elsewhere, those just being started included."""
-        running = self._store.chosen("Job")
-        others = len(running) + sum(one not in running for one in self._starting)
-        others -= key in running or key in self._starting
-        # Past the cap nobody asks how many more there are.
-        first = self.next_waiting()
-        return Fleet(others, first.index(key) if key in first else len(first))
-
     # --- remember -----------------------------------------------------------------------------------
 
     def _miss_children(self, service: GoService, observed: Observed, memory: Memory) -> None:
@@ -187,11 +194,11 @@ class Reconciler:
     def _note(self, key: Key, service: GoService, decided: Plan) -> None:
         """Take the place in the queue, or the build slot, before anyone else decides."""
         if decided.queued:
-            self._waiting.setdefault(key)
+            self._places.wait(key)
+        elif any(isinstance(w, Create) and w.manifest["kind"] == "Job" for w in decided.writes):
+            self._places.start(key)
         else:
-            self._waiting.pop(key, None)
-        if any(isinstance(w, Create) and w.manifest["kind"] == "Job" for w in decided.writes):
-            self._starting.add(key)
+            self._places.leave(key)
         if decided.resolve and service.spec.source is not None:
             memory = self._memory[key]
             if memory.rebuild is None or memory.rebuild[0] != service.rebuild_requested_at:
@@ -201,12 +208,11 @@ class Reconciler:
 
     def next_waiting(self) -> list[Key]:
         """The services whose build may find a place now that one has ended."""
-        return list(itertools.islice(self._waiting, self._settings.builds.max_concurrent))
+        return self._places.next()
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
-        self._waiting.pop(key, None)
-        self._starting.discard(key)
+        self._places.leave(key)
         self._sources.forget(key)
 
     # --- write --------------------------------------------------------------------------------------
@@ -222,12 +228,15 @@ class Reconciler:
                 return False
             for write in decided.writes:
                 await self._write(service, write, memory)
+                if isinstance(write, Create) and write.manifest["kind"] == "Job":
+                    self._places.started(key)
         except (Invalid, Forbidden) as error:
             memory.refusal = str(error)
             memory.refused_at = self._clock()
             raise
         finally:
-            self._starting.discard(key)
+            if not decided.queued:
+                self._places.leave(key)
         await self._report(body, decided)
         for question in decided.questions:
             found = await self._cluster.list(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,6 +59,7 @@ class Lab:
         self.cache = Cache()
         self.deaf: set[str] = set()
         """Kinds whose watches tell nothing."""
+        self.woken: list[tuple[str, str]] = []
         self.start()
         self.world.on_change(self._saw)
 
@@ -78,7 +80,12 @@ class Lab:
             for manifest in self.world.all(kind):
                 self._saw("ADDED", manifest)
         self.operator = Reconciler(
-            self.world, self.cache, self.git, self.settings, clock=lambda: self.now
+            self.world,
+            self.cache,
+            self.git,
+            self.settings,
+            clock=lambda: self.now,
+            wake=self.woken.append,
         )
 
     def _saw(self, event: str, manifest: dict[str, Any]) -> None:
@@ -93,8 +100,9 @@ class Lab:
         else:
             self.cache.put(kind, manifest)
 
-    def submit(self, **changes: Any) -> None:
+    def submit(self, name: str = "checkout", **changes: Any) -> None:
         body = f.body(**changes)
+        body["metadata"]["name"] = name
         del body["metadata"]["uid"]
         self.world.add(body)
 
@@ -246,21 +254,80 @@ async def test_a_git_outage_is_written_once() -> None:
     assert lab.ready() == ("True", "Serving")
 
 
-async def test_the_cap_holds_across_services() -> None:
+def one_place() -> Settings:
+    """Settings that let one build run at a time."""
     builds = f.SETTINGS.builds.model_copy(update={"max_concurrent": 1})
-    lab = Lab(f.SETTINGS.model_copy(update={"builds": builds}))
-    other = f.body()
-    other["metadata"]["name"] = "other"
-    del other["metadata"]["uid"]
+    return f.SETTINGS.model_copy(update={"builds": builds})
+
+
+OTHER, THIRD = ("shop", "other"), ("shop", "third")
+
+
+async def test_the_cap_holds_across_services() -> None:
+    lab = Lab(one_place())
     lab.submit()
-    lab.world.add(other)
+    lab.submit("other")
     await lab.settle()
-    await lab.settle(("shop", "other"))
+    await lab.settle(OTHER)
     assert len(lab.world.all("Job")) == 1
-    assert lab.operator.next_waiting() == [("shop", "other")]
+    assert lab.operator.next_waiting() == [OTHER]
     lab.finish_build()
-    await lab.settle(("shop", "other"))
+    await lab.settle(OTHER)
     assert len(lab.world.all("Job")) == 2
+
+
+@pytest.mark.parametrize("way", ["invalid", "deleted", "suspended", "pinned"])
+async def test_who_leaves_the_queue_makes_room_and_wakes_the_next(way: str) -> None:
+    lab = Lab(one_place())
+    lab.submit()
+    lab.submit("other")
+    lab.submit("third")
+    for key in (KEY, OTHER, THIRD):
+        await lab.settle(key)
+    assert lab.operator.next_waiting() == [OTHER]
+    if way == "deleted":
+        lab.world.remove("GoService", *OTHER)
+    else:
+        changes: dict[str, Any] = {
+            "invalid": {"timeZone": "Mars/Olympus"},
+            "suspended": {"suspend": True},
+            "pinned": {
+                "image": {"repository": "registry.example.com/shop/checkout", "digest": f.DIGEST}
+            },
+        }[way]
+        lab.world.edit("GoService", *OTHER, lambda g: g["spec"].update(changes))
+    lab.finish_build()
+    lab.woken.clear()
+    await lab.settle(OTHER)
+    assert lab.woken == [THIRD]
+    await lab.settle(THIRD)
+    assert [j["metadata"]["labels"][names.SERVICE] for j in lab.world.all("Job")] == [
+        "checkout",
+        "third",
+    ]
+
+
+async def test_a_build_that_cannot_be_started_gives_its_place_to_who_waits() -> None:
+    """While its Job was being made the others queued, and no Job ever ends to wake them."""
+    lab = Lab(one_place())
+    lab.submit()
+    lab.submit("other")
+
+    def refuse(request: world.Request) -> None:
+        if request.kind == "Job" and request.name.startswith("checkout"):
+            raise errors.Forbidden("exceeded quota", status=403)
+
+    lab.world.before = refuse
+    # The other one looks while the first one's requests are under way.
+    ended = await asyncio.gather(
+        lab.operator.reconcile(KEY), lab.operator.reconcile(OTHER), return_exceptions=True
+    )
+    assert isinstance(ended[0], errors.Forbidden)
+    assert lab.operator.next_waiting() == [OTHER]
+    assert lab.woken == [OTHER]
+    await lab.settle()
+    await lab.settle(OTHER)
+    assert [j["metadata"]["labels"][names.SERVICE] for j in lab.world.all("Job")] == ["other"]
 
 
 async def test_a_foreign_object_is_reported_and_left_alone() -> None:
@@ -424,6 +491,24 @@ async def test_a_refusal_is_told_and_tried_again() -> None:
     await lab.settle()
     lab.roll_out()
     await lab.settle()
+    assert lab.ready() == ("True", "Serving")
+
+
+async def test_a_refusal_of_a_deleted_service_does_not_hold_its_namesake() -> None:
+    lab = Lab()
+    lab.submit()
+
+    def refuse(request: world.Request) -> None:
+        if request.kind == "Job":
+            raise errors.Forbidden("exceeded quota", status=403)
+
+    lab.world.before = refuse
+    with pytest.raises(errors.Forbidden):
+        await lab.operator.reconcile(KEY)
+    lab.world.before = None
+    lab.world.remove("GoService", *KEY)
+    lab.submit()
+    await lab.serve()
     assert lab.ready() == ("True", "Serving")
 
 

@@ -78,7 +78,9 @@ class Operator:
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
             metrics=counters,
         )
-        self.reconciler = Reconciler(cluster, self.cache, self.sources, settings, clock=now)
+        self.reconciler = Reconciler(
+            cluster, self.cache, self.sources, settings, clock=now, wake=self.queue.add
+        )
         self._synced = asyncio.Event()
         for kind in WATCHED:
             silence = counters.watch_silence_seconds.labels(kind)
