@@ -71,6 +71,12 @@ class Metrics:
         self.passes_total.labels(outcome=outcome).inc()
         self.pass_duration_seconds.observe(seconds)
 
+    def built(self, result: str, reason: str, seconds: float | None) -> None:
+        """Count one build that ended."""
+        self.builds_total.labels(result=result, reason=reason).inc()
+        if seconds is not None:
+            self.build_duration_seconds.observe(seconds)
+
     def text(self) -> bytes:
         """Everything counted, in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from goservice import names, plan, spec
+from goservice import events, names, plan, spec, tally
 from goservice.cache import Cache
 from goservice.cluster import ONLY_NEW, Cluster
-from goservice.conditions import Reason, timestamp
+from goservice.conditions import Reason
 from goservice.errors import (
     AlreadyExists,
     ClusterError,
@@ -30,6 +30,7 @@ from goservice.errors import (
     SourceError,
     SourceForbidden,
 )
+from goservice.metrics import Metrics
 from goservice.observed import Observed, Question, Resolution, owned
 from goservice.places import Places
 from goservice.plan import Apply, Create, Delete, Plan, Write
@@ -73,6 +74,8 @@ class Memory:
     rebuild: tuple[str, float] | None = None
     """The rebuild request that was seen, and the moment from which an answer of git counts."""
     generation: int = 0
+    counted: frozenset[str] = frozenset()
+    """The builds whose end was counted, of those that the status records."""
 
 
 class Reconciler:
@@ -86,7 +89,9 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         wake: Callable[[Key], object] = lambda _: None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics
         self._cluster = cluster
         self._store = store
         self._store.choose("Job", _runs)
@@ -120,7 +125,7 @@ class Reconciler:
         if service is None:
             self._sources.forget(key)
             self._places.leave(key)
-            await self._report(body, decided)
+            await self._report(body, decided, memory)
             return decided.again
         self._note(key, service, decided)
         done = await self._carry_out(key, service, body, decided, memory)
@@ -237,7 +242,7 @@ class Reconciler:
         finally:
             if not decided.queued:
                 self._places.leave(key)
-        await self._report(body, decided)
+        await self._report(body, decided, memory)
         for question in decided.questions:
             found = await self._cluster.list(
                 question.kind,
@@ -325,11 +330,12 @@ class Reconciler:
         memory.refused_at = self._clock()
         raise Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
 
-    async def _report(self, body: Manifest, decided: Plan) -> None:
+    async def _report(self, body: Manifest, decided: Plan, memory: Memory) -> None:
         """The status once, then the events of the transition."""
         if decided.status is None:
             return
         metadata = body["metadata"]
+        self._count(body, decided.status, memory)
         made = await self._cluster.apply_status(
             {
                 "apiVersion": spec.API_VERSION,
@@ -348,38 +354,25 @@ class Reconciler:
         for event in decided.events:
             await self._emit(body, event)
 
+    def _count(self, body: Manifest, status: Mapping[str, Any], memory: Memory) -> None:
+        """Count the builds that are recorded now, each once, also if the write is lost."""
+        metadata = body["metadata"]
+        jobs = (
+            child
+            for child in self._store.children(metadata["namespace"], metadata["name"])
+            if child["kind"] == "Job"
+        )
+        for build in tally.ended(body.get("status") or {}, status, jobs):
+            if self._metrics is not None and build.name not in memory.counted:
+                self._metrics.built(build.result, build.reason, build.seconds)
+        memory.counted = frozenset(item["build"] for item in status.get("history") or ())
+
     async def _emit(self, body: Manifest, event: plan.Event) -> None:
         """Post an event; one that is lost is not worth a pass."""
-        metadata = body["metadata"]
-        now = timestamp(self._clock())
-        digest = names.event(metadata["uid"], f"{event.reason}/{now}", event.message)
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {
-                "name": f"{metadata['name']}.{digest}",
-                "namespace": metadata["namespace"],
-            },
-            "involvedObject": {
-                "apiVersion": spec.API_VERSION,
-                "kind": spec.KIND,
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
-            },
-            "type": event.type,
-            "reason": event.reason,
-            "message": event.message[:1024],
-            "source": {"component": names.OPERATOR},
-            "reportingComponent": names.OPERATOR,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
         try:
-            await self._cluster.create(manifest)
+            await self._cluster.create(events.manifest(body, event, self._clock()))
         except ClusterError as error:
-            log.info("event %s of %s not posted: %s", event.reason, metadata["name"], error)
+            log.info("event %s of %s not posted: %s", event.reason, body["metadata"]["name"], error)
 
 
 def _version(manifest: Manifest | None) -> str:

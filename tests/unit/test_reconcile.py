@@ -16,6 +16,7 @@ from goservice.cache import Cache
 from goservice.cluster import ACCESS
 from goservice.conditions import Type, find
 from goservice.errors import GitUnavailable
+from goservice.metrics import Metrics
 from goservice.reconcile import Reconciler
 from goservice.settings import Settings
 from goservice.sources import Resolution
@@ -60,6 +61,7 @@ class Lab:
         self.deaf: set[str] = set()
         """Kinds whose watches tell nothing."""
         self.woken: list[tuple[str, str]] = []
+        self.metrics = Metrics()
         self.start()
         self.world.on_change(self._saw)
 
@@ -86,6 +88,7 @@ class Lab:
             self.settings,
             clock=lambda: self.now,
             wake=self.woken.append,
+            metrics=self.metrics,
         )
 
     def _saw(self, event: str, manifest: dict[str, Any]) -> None:
@@ -155,6 +158,18 @@ class Lab:
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = self.world.all("GoService")[0].get("status", {})
+        return found
+
+    def counted(self) -> dict[str, float]:
+        """Ended builds by result and reason, and the seconds of all."""
+        found = {
+            f"{sample.labels['result']} {sample.labels['reason']}": sample.value
+            for sample in self.metrics.builds_total.collect()[0].samples
+            if sample.name.endswith("_total")
+        }
+        for sample in self.metrics.build_duration_seconds.collect()[0].samples:
+            if sample.name.endswith(("_sum", "_count")):
+                found[sample.name.rpartition("_")[2]] = sample.value
         return found
 
     def ready(self) -> tuple[str, str]:
@@ -547,3 +562,94 @@ async def test_every_write_may_be_killed(after: bool) -> None:
         assert len(lab.world.all("Job")) == 1, point
     print(f"crash points {reached}/{points}")
     assert reached == points
+
+
+# --- counting builds ------------------------------------------------------------------------------
+
+
+async def test_an_ended_build_is_counted_once_and_a_restart_counts_nothing_again() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    assert lab.counted() == {"sum": 0, "count": 0}
+    started = lab.now
+    for job in lab.world.all("Job"):
+        assert job["metadata"]["creationTimestamp"] == lab.world.now
+    lab.now = datetime.fromisoformat(lab.world.now) + timedelta(seconds=90)
+    lab.finish_build()
+    lab.now = started + timedelta(seconds=90)
+    await lab.settle()
+    once = {"Succeeded Succeeded": 1, "sum": 90, "count": 1}
+    assert lab.counted() == once
+    lab.roll_out()
+    await lab.settle()
+    assert lab.counted() == once
+    lab.metrics = Metrics()
+    lab.start()
+    await lab.settle()
+    assert lab.counted() == {"sum": 0, "count": 0}, "a new process knows it from the status"
+
+
+async def test_a_build_that_ends_while_the_operator_is_away_is_counted_after_it() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+    lab.start()
+    await lab.settle()
+    assert lab.counted()["Succeeded Succeeded"] == 1
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_status_that_is_written_twice_counts_its_build_once(answered: bool) -> None:
+    """The write failed, or only its answer was lost."""
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+
+    def strike(request: world.Request) -> None:
+        if request.verb == "apply_status":
+            raise errors.Unavailable("lost")
+
+    if answered:
+        lab.world.after = strike
+    else:
+        lab.world.before = strike
+    with pytest.raises(errors.Unavailable):
+        await lab.operator.reconcile(KEY)
+    lab.world.before = lab.world.after = None
+    await lab.settle()
+    lab.roll_out()
+    await lab.settle()
+    assert lab.ready() == ("True", "Serving")
+    assert lab.counted()["Succeeded Succeeded"] == 1
+
+
+async def test_a_status_that_somebody_empties_counts_nothing_again() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.world.set_status("GoService", *KEY, {})
+    await lab.settle()
+    assert lab.status()["history"]
+    assert lab.counted()["Succeeded Succeeded"] == 1
+
+
+async def test_a_failed_build_is_counted_by_its_reason() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    [job] = lab.world.all("Job")
+    at = f.stamp(lab.now)
+    failed = [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]
+    lab.world.set_status(
+        "Job",
+        "shop",
+        job["metadata"]["name"],
+        {"conditions": [failed[0] | {"lastTransitionTime": at}]},
+    )
+    await lab.settle()
+    [recorded] = lab.status()["history"]
+    assert recorded["outcome"] != "Succeeded"
+    assert lab.counted()[f"Failed {recorded['outcome']}"] == 1

@@ -79,7 +79,13 @@ class Operator:
             metrics=counters,
         )
         self.reconciler = Reconciler(
-            cluster, self.cache, self.sources, settings, clock=now, wake=self.queue.add
+            cluster,
+            self.cache,
+            self.sources,
+            settings,
+            clock=now,
+            wake=self.queue.add,
+            metrics=counters,
         )
         self._synced = asyncio.Event()
         for kind in WATCHED:

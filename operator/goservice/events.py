@@ -1,0 +1,41 @@
+"""An event of a plan as the object that `kubectl describe` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from goservice import names, plan, spec
+from goservice.conditions import timestamp
+
+LONGEST = 1024
+
+
+def manifest(body: Mapping[str, Any], event: plan.Event, now: datetime) -> dict[str, Any]:
+    """The event of a GoService, under a name that tells it from the others."""
+    metadata, at = body["metadata"], timestamp(now)
+    digest = names.event(metadata["uid"], f"{event.reason}/{at}", event.message)
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name']}.{digest}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": spec.API_VERSION,
+            "kind": spec.KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:LONGEST],
+        "source": {"component": names.OPERATOR},
+        "reportingComponent": names.OPERATOR,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    }
