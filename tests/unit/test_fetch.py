@@ -450,7 +450,11 @@ def test_the_server_says_no(
 
 
 def test_a_redirect_is_not_followed(origin: Origin, run: Run) -> None:
-    failed(run(f"{origin.address}/302/a.git", origin.commit(GOOD)), "UnsafeSource")
+    message = failed(run(f"{origin.address}/302/a.git", origin.commit(GOOD)), "UnsafeSource")
+    assert message == (
+        f"{origin.address.partition('//')[2]} redirects to {origin.address}/new/a.git, which is not"
+        " followed: write that address into spec.source.git.url."
+    )
     assert not [path for path, _ in origin.seen if path.startswith("/new/")]
 
 

@@ -222,25 +222,63 @@ async def test_plain_http_on_a_port_that_should_speak_tls() -> None:
 # --- redirects ---------------------------------------------------------------------------------
 
 
-async def test_redirects_are_followed_on_the_same_host_only_and_not_for_ever() -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("/moved.git/info/refs?service=git-upload-pack", "{server}/moved.git"),
+        ("https://git.example.com/a/b.git/info/refs", "https://git.example.com/a/b.git"),
+        ("http://localhost:3000/a/info/refs?token=secret", "http://localhost:3000/a"),
+    ],
+)
+async def test_a_redirect_is_not_followed_and_its_end_is_named(
+    status: int, location: str, target: str
+) -> None:
+    asked: list[str] = []
+
     async def answer(request: web.Request) -> web.StreamResponse:
-        if "moved" in request.path:
-            return await answers(advertisement(REFS))(request)
-        raise web.HTTPMovedPermanently("/moved.git/info/refs?service=git-upload-pack")
+        asked.append(request.path)
+        return web.Response(status=status, headers={"Location": location})
 
-    assert await resolve(answer) == A
+    subject = sources()
+    async with git(answer) as url:
+        with pytest.raises(errors.SourceForbidden) as raised:
+            await subject.resolve(url, None)
+    await subject.close()
+    server = url.removesuffix("/shop/checkout.git")
+    assert str(raised.value) == (
+        f"127.0.0.1 redirects to {target.format(server=server)}, which is not followed:"
+        " write that address into spec.source.git.url"
+    )
+    assert asked == ["/shop/checkout.git/info/refs"]
 
-    async def elsewhere(_: web.Request) -> web.StreamResponse:
-        raise web.HTTPFound("http://localhost/info/refs")
 
-    with pytest.raises(errors.SourceForbidden, match="redirects to another place"):
-        await resolve(elsewhere)
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "/users/sign_in?redirect=/a/info/refs",
+        "https://user:secret@git.example.com/a.git/info/refs",
+        "https://secret@git.example.com/a.git/info/refs",
+        "ftp://git.example.com/a.git/info/refs",
+        "https://git.example.com/a b/info/refs",
+        "https://git.example.com/%1b%5b31m/info/refs",
+        "https://git.example.com/../a/info/refs",
+        "https://git.example.com//info/refs",
+        "https://[git.example.com/a/info/refs",
+        "https://git.example.com/" + "a" * 200 + "/info/refs",
+    ],
+)
+async def test_a_redirect_to_what_is_no_plain_address_is_not_shown(location: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=301, headers={"Location": location} if location else {})
 
-    async def around(request: web.Request) -> web.StreamResponse:
-        raise web.HTTPFound(request.path_qs)
-
-    with pytest.raises(errors.GitUnavailable, match="redirects more than 3 times"):
-        await resolve(around)
+    with pytest.raises(errors.SourceForbidden) as raised:
+        await resolve(answer)
+    assert str(raised.value) == (
+        "127.0.0.1 redirects to another address, which is not followed:"
+        " set spec.source.git.url to the repository's final one"
+    )
 
 
 # --- whom nobody may ask -------------------------------------------------------------------------

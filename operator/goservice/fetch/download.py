@@ -6,16 +6,26 @@ Git's words and the server's go to the log; a status gets ours.
 from __future__ import annotations
 
 import errno
+import http.client
+import os
 import shutil
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from typing_extensions import override
+
+from goservice import redirects
 from goservice.conditions import Reason
 from goservice.fetch.git import Git, GitFailed
 from goservice.fetch.source import FULL_COMMIT, Refused, Source, shown
 
 FALLBACK_DEPTH = 50
 LEAST_FREE = 1024 * 1024
+LOOK_SECONDS = 10
 Say = Callable[[str], None]
 
 
@@ -29,7 +39,7 @@ _SIGNS: tuple[tuple[str, Reason, str], ...] = (
     (r"fsck error|error in (?:\w+ )?object|: (?:hasDot|gitmodules|badTree|fullPathname)", Reason.UNSAFE_SOURCE,
      "git refuses an object of the commit as damaged or dangerous: run git fsck on a clone and mend it."),
     (r"returned error: 30[12378]|update url base from redirection", Reason.UNSAFE_SOURCE,
-     "{host} redirects to another address, which is not followed: set spec.source.git.url to the repository's final one."),
+     "{redirected}."),
     (r"could not read (?:Username|Password)|Authentication failed|returned error: 40[13]", Reason.GIT_AUTHENTICATION_FAILED,
      "{host} asks for credentials, and only public repositories can be built: check spec.source.git.url."),
     (r"repository '.*' not found|returned error: 4(?:04|10)", Reason.GIT_AUTHENTICATION_FAILED,
@@ -176,7 +186,34 @@ def explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
         for pattern, reason, message in _SIGNS
         if (found := failed.says(pattern))
     )
-    return Refused(reason, message.format(host=source.host, **found.groupdict()))
+    words = {"host": source.host, **found.groupdict()}
+    if "{redirected}" in message:
+        words["redirected"] = redirects.refusal(source.host, *_redirect(source.url))
+    return Refused(reason, message.format(**words))
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: a redirect is an error, which has its headers."""
+
+    @override
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def _redirect(url: str) -> tuple[str, str]:
+    """The question that git asked, and where the server leads it: git does not tell."""
+    question = f"{url.rstrip('/')}{redirects.QUESTION}?service=git-upload-pack"
+    certificates = os.environ.get("GIT_SSL_CAINFO")
+    try:
+        context = ssl.create_default_context(cafile=certificates)
+        opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
+        with opener.open(question, timeout=LOOK_SECONDS):
+            return question, ""
+    except urllib.error.HTTPError as error:
+        with error:
+            return question, error.headers.get("Location", "")
+    except (OSError, ValueError, http.client.HTTPException):
+        return question, ""
 
 
 def _full(tree: Path) -> bool:

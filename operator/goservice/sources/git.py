@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from goservice import redirects
 from goservice.errors import GitAuthenticationFailed, GitUnavailable, SourceError, SourceForbidden
 from goservice.sources.gate import CheckedResolver, Gate, forbidden
 from goservice.sources.refs import Refs, is_commit
@@ -21,10 +22,8 @@ from goservice.sources.refs import Refs, is_commit
 CONCURRENCY = 10
 LONGEST_ANSWER = 16 * 1024 * 1024
 LONGEST_SECONDS = 20.0
-MOST_REDIRECTS = 3
 
 _CONTENT_TYPE = "application/x-git-upload-pack-advertisement"
-_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Git:
@@ -78,30 +77,20 @@ class Git:
         return refs.commit()
 
     async def _read(self, url: str, refs: Refs) -> None:
-        """Ask the server, following redirects on the same host, and feed what it advertises."""
+        """Ask the server and feed what it advertises."""
         address = self._checked(URL(url))
-        address = address.with_path(f"{address.path.rstrip('/')}/info/refs")
+        address = address.with_path(f"{address.path.rstrip('/')}{redirects.QUESTION}")
         address = address.with_query(service="git-upload-pack")
-        for _ in range(MOST_REDIRECTS + 1):
-            async with self._open().get(
-                address,
-                allow_redirects=False,
-                # Compressed answers would grow past the size cap after it was checked.
-                headers={"Accept-Encoding": "identity", "Accept": _CONTENT_TYPE},
-            ) as answer:
-                if answer.status not in _REDIRECTS:
-                    await self._take(url, answer, refs)
-                    return
-                target = address.join(URL(answer.headers.get("Location", "")))
-            if target.host != address.host or (
-                address.scheme == "https" and target.scheme != "https"
-            ):
-                raise SourceForbidden(
-                    f"{_host(url)} redirects to another place, which is not followed; "
-                    "use the repository's final address"
-                )
-            address = self._checked(target)
-        raise GitUnavailable(f"{_host(url)} redirects more than {MOST_REDIRECTS} times")
+        async with self._open().get(
+            address,
+            allow_redirects=False,
+            # Compressed answers would grow past the size cap after it was checked.
+            headers={"Accept-Encoding": "identity", "Accept": _CONTENT_TYPE},
+        ) as answer:
+            if answer.status in redirects.STATUSES:
+                location = answer.headers.get("Location", "")
+                raise SourceForbidden(redirects.refusal(_host(url), str(address), location))
+            await self._take(url, answer, refs)
 
     def _checked(self, url: URL) -> URL:
         """The address, if its form and, where it is written out, its IP address are allowed."""

@@ -70,7 +70,7 @@ class Git(Model):
     """A public git repository."""
 
     url: GitURL
-    """Its http(s) URL, such as https://git.example.com/shop/checkout.git. http only where the platform allows it."""
+    """Its http(s) URL, such as https://git.example.com/shop/checkout.git. http only where the platform allows it. Redirects are not followed."""
     revision: Revision | None = None
     """A branch, a tag or a full commit of 40 hex digits. The remote's default branch if left out."""
     directory: RepositoryPath = "."
