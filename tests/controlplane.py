@@ -324,8 +324,8 @@ class Refs(http.server.BaseHTTPRequestHandler):
 class Operator:
     """`goservice run` as a process, with the rights of the manifests."""
 
-    def __init__(self, plane: ControlPlane, settings: Path) -> None:
-        self._plane = plane
+    def __init__(self, plane: ControlPlane, settings: Path, kubeconfig: Path | None = None) -> None:
+        self._kubeconfig = kubeconfig or plane.operator_kubeconfig
         self._settings = settings
         self.port = free_port()
         self.log = plane.folder / "operator.log"
@@ -343,12 +343,12 @@ class Operator:
         return self._process.pid
 
     def start(self, seconds: float = 40) -> None:
-        """Start it and wait until its caches are filled."""
+        """Start it and wait until it is ready; 0 seconds: do not wait."""
         command = [
             str(Path(sys.prefix) / "bin" / "goservice"),
             "run",
             f"--settings={self._settings}",
-            f"--kubeconfig={self._plane.operator_kubeconfig}",
+            f"--kubeconfig={self._kubeconfig}",
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -357,7 +357,13 @@ class Operator:
                 stdout=log,
                 stderr=log,
             )
-        until("the operator is ready", lambda: self.answers("/readyz"), seconds)
+        if seconds:
+            until("the operator is ready", lambda: self.answers("/readyz"), seconds)
+
+    def wait(self, seconds: float) -> int:
+        """The exit code, once it ends by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
 
     def answers(self, path: str) -> bool:
         """Whether a path of its web server answers 200."""

@@ -247,7 +247,8 @@ async def test_a_redirect_is_not_followed_and_its_end_is_named(
     await subject.close()
     server = url.removesuffix("/shop/checkout.git")
     assert str(raised.value) == (
-        f"127.0.0.1 redirects to {target.format(server=server)}, which is not followed:"
+        f"{server.removeprefix('http://')} redirects to {target.format(server=server)},"
+        " which is not followed:"
         " write that address into spec.source.git.url"
     )
     assert asked == ["/shop/checkout.git/info/refs"]
@@ -275,8 +276,8 @@ async def test_a_redirect_to_what_is_no_plain_address_is_not_shown(location: str
 
     with pytest.raises(errors.SourceForbidden) as raised:
         await resolve(answer)
-    assert str(raised.value) == (
-        "127.0.0.1 redirects to another address, which is not followed:"
+    assert str(raised.value).partition(" ")[2] == (
+        "redirects to another address, which is not followed:"
         " set spec.source.git.url to the repository's final one"
     )
 

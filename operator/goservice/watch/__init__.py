@@ -37,6 +37,7 @@ from goservice.watch.login import login
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
+LINGER_SECONDS = 2.0
 STUCK_SECONDS = 150.0
 WATCHED = (
     "GoService",
@@ -273,9 +274,13 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
 
 async def _watch(operator: Operator, settings: Settings, stop: asyncio.Event) -> None:
     """kopf until it is told to stop, or until a watch cannot go on."""
+    ending = asyncio.Event()
+    ours = asyncio.all_tasks()
+    nudge = asyncio.create_task(_nudge(ending, ours))
+    ours.add(nudge)
     try:
         await kopf.operator(
-            registry=registry(WATCHED, operator.saw, login(operator.watches)),
+            registry=registry(WATCHED, operator.saw, login(operator.watches), ending.set),
             settings=kopf_settings(WATCHED, settings.watch_silence_seconds * QUIET_SHARE),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
@@ -286,6 +291,21 @@ async def _watch(operator: Operator, settings: Settings, stop: asyncio.Event) ->
         raise GoServiceError(
             f"a watch of the API server ended: {error}; the operator ends, to be started again"
         ) from error
+    finally:
+        nudge.cancel()
+
+
+async def _nudge(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
+    """Cancel what kopf leaves behind once it ends, until it is gone.
+
+    A stream that is cancelled together with its stopper takes the one for the other, begins anew
+    (kopf 1.45.2, clients/api.py, stream) and never ends, and kopf would wait for it for ever.
+    """
+    await ending.wait()
+    while True:
+        await asyncio.sleep(LINGER_SECONDS)
+        for task in asyncio.all_tasks() - ours:
+            task.cancel()
 
 
 async def _check(cluster: Cluster, settings: Settings) -> None:

@@ -78,14 +78,21 @@ class Backoffs:
             delay = min(delay * 2, 30.0)
 
 
-def registry(kinds: Iterable[str], saw: Saw, login: Login) -> kopf.OperatorRegistry:
-    """kopf's handlers: one for each watched kind, and the login."""
+def registry(
+    kinds: Iterable[str], saw: Saw, login: Login, ending: Callable[[], object]
+) -> kopf.OperatorRegistry:
+    """kopf's handlers: one for each watched kind, the login, and who is told that kopf ends."""
     result = kopf.OperatorRegistry()
     for name in kinds:
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
         _on_event(result, saw, name, group, version, kind.plural)
     kopf.on.login(registry=result, id="login")(login)
+
+    async def cleanup(**_: Any) -> None:
+        ending()
+
+    kopf.on.cleanup(registry=result, id="ending")(cleanup)
     return result
 
 
