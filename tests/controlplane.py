@@ -29,6 +29,7 @@ from typing import Any
 import yaml
 
 from cluster import programs
+from goservice.cluster import kinds
 
 ROOT = Path(__file__).parents[1]
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
@@ -213,13 +214,13 @@ class ControlPlane:
         return tree if name else tree["items"]
 
     def refusal(self, manifest: dict[str, Any]) -> str:
-        """What the API server says to a GoService that would be created; empty if it takes it."""
+        """What the API server says to an object that would be created; empty if it takes it."""
         config = yaml.safe_load(self.kubeconfig.read_text())
         address = config["clusters"][0]["cluster"]["server"]
         namespace = manifest["metadata"]["namespace"]
+        path = kinds.path(kinds.KINDS[manifest["kind"]], namespace, "")
         request = urllib.request.Request(
-            f"{address}/apis/goservice.dev/v1alpha1/namespaces/{namespace}/goservices"
-            "?dryRun=All&fieldValidation=Strict",
+            f"{address}{path}?dryRun=All&fieldValidation=Strict",
             data=json.dumps(manifest).encode(),
             headers={
                 "Authorization": f"Bearer {config['users'][0]['user']['token']}",

@@ -395,6 +395,13 @@ def resources(path: str) -> Iterator[Bad]:
                 at(f"{path}.{part}", {key: "1"}),
                 "cpu, memory, ephemeral-storage or an extended resource such as example.com/gpu",
             )
+    half = {"limits": {"example.com/gpu": "500m"}}
+    yield Bad(
+        f"{path}: half a device",
+        f"spec.{path}.limits",
+        at(path, half),
+        "must be whole numbers for extended resources such as example.com/gpu",
+    )
     more = {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}
     yield Bad(
         f"{path}: more than the limit",

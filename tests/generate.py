@@ -184,9 +184,14 @@ def _agree(cls: type[Model], made: dict[str, Any]) -> None:
         for field in ("value", "averageValue"):
             if field in made and not any(digit in str(made[field]) for digit in "123456789"):
                 made[field] = 1
-    if cls is core.Resources and "requests" in made:
-        extended = {k: v for k, v in made["requests"].items() if "/" in k}
-        made["limits"] = {**made.get("limits", {}), **extended}
+    if cls is core.Resources:
+        for part in ("requests", "limits"):
+            for key in made.get(part, {}):
+                if "/" in key:
+                    made[part][key] = len(key)
+        extended = {k: v for k, v in made.get("requests", {}).items() if "/" in k}
+        if extended:
+            made["limits"] = {**made.get("limits", {}), **extended}
     if cls is spec.Spec:
         ports = made.get("ports", [{"name": "http"}])
         for probe in made.get("probes", {}).values():

@@ -259,7 +259,8 @@ def _recorded(observed: Observed, item: Mapping[str, Any]) -> kaniko.Outcome | N
     if built.get("reason") == Reason.RETRIES_EXHAUSTED:
         reason = Reason.RETRIES_EXHAUSTED
     message = str(built.get("message", "")) if built.get("reason") == reason else ""
-    return kaniko.Failed(Reason(reason), message, tail=str(latest.get("logTail", "")))
+    why = conditions.known(reason) or Reason.BUILD_FAILED
+    return kaniko.Failed(why, message, tail=str(latest.get("logTail", "")))
 
 
 def _known(

@@ -112,6 +112,11 @@ MEANING: Mapping[Reason, str] = {
 }
 
 
+def known(text: object) -> Reason | None:
+    """The reason that a text names; None if a newer version wrote it."""
+    return next((reason for reason in Reason if reason == text), None)
+
+
 @dataclass(frozen=True)
 class Condition:
     """One finding. `status` is True, False or Unknown."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from goservice import builds, kaniko, names, resources, workload
 from goservice.builds import Attempt, BuildStep
-from goservice.conditions import Condition, Reason, Type, find, merged
+from goservice.conditions import Condition, Reason, Type, find, known, merged
 from goservice.errors import InvalidSpec
 from goservice.observed import Observed, Question, Resolution, annotation
 from goservice.settings import Settings
@@ -194,14 +194,13 @@ def _stalled(
 
 
 def _as_it_was(observed: Observed, *kinds: Type) -> list[Condition]:
-    """Conditions as last written."""
+    """Conditions as last written, as far as this version knows their reasons."""
     result = []
     for kind in kinds:
         old = find(observed.status, kind)
-        if old:
-            result.append(
-                Condition(kind, old["status"], Reason(old["reason"]), old.get("message", ""))
-            )
+        reason = known(old.get("reason"))
+        if reason is not None:
+            result.append(Condition(kind, old["status"], reason, old.get("message", "")))
     return result
 
 

@@ -26,6 +26,7 @@ def models(annotation: Any) -> Iterator[type[Model]]:
 
 def fields(model: type[Model], seen: set[type[Model]]) -> Iterator[tuple[str, str]]:
     seen.add(model)
+    model.model_rebuild()  # A field of a class that is written below has no alias before.
     for name, field in model.model_fields.items():
         yield field.alias or name, field.description or ""
         for below in models(field.annotation):

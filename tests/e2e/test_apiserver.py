@@ -19,12 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 
 import controlplane
 import corpus
+import factories
+import generate
 from controlplane import Actor, ControlPlane, Operator, Repository, until
+from goservice import cli, spec
+from goservice.errors import InvalidSpec
 
 pytestmark = pytest.mark.e2e
 GOSERVICE = str(Path(sys.prefix) / "bin" / "goservice")
@@ -372,6 +377,25 @@ def test_the_api_server_says_the_same_of_the_whole_corpus(bed: Bed) -> None:
     print(
         f"{len(corpus.REFUSED)} bad and {len(corpus.ACCEPTED)} good resources: the API server agrees"
     )
+
+
+def test_the_api_server_takes_every_object_of_resources_made_by_chance(bed: Bed) -> None:
+    """Its own validation, which knows more than the schemas: a dry run of all that is rendered."""
+
+    @hypothesis.settings(max_examples=300, phases=[hypothesis.Phase.generate])
+    @hypothesis.given(made=generate.resources())
+    def takes(made: dict[str, Any]) -> None:
+        try:
+            service = spec.parse(made)
+        except InvalidSpec:
+            hypothesis.reject()
+        metadata = {"name": service.name, "namespace": "default"}
+        assert bed.plane.refusal({**made, "metadata": metadata}) == ""
+        for manifest in cli.objects(service, factories.SETTINGS, factories.COMMIT):
+            manifest["metadata"]["namespace"] = "default"
+            assert bed.plane.refusal(manifest) == ""
+
+    takes()
 
 
 def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:

@@ -146,6 +146,13 @@ class Life:
     def loses_status(self, number: int) -> None:
         self.status = {}
 
+    def operator_is_downgraded(self, number: int) -> None:
+        for condition in self.status.get("conditions", ()):
+            condition["reason"] = "FromTheFuture"
+        for item in self.status.get("history", ()):
+            if item["outcome"] != "Succeeded":
+                item["outcome"] = "FromTheFuture"
+
     def jobs_go(self, number: int) -> None:
         for key, child in list(self.children.items()):
             if key[0] == "Pod" or (key[0] == "Job" and child.get("status", {}).get("conditions")):
@@ -260,7 +267,7 @@ EVENTS: tuple[Callable[[Life, int], None], ...] = (
     Life.commit, Life.commit, Life.builds_end, Life.builds_end, Life.builds_end, Life.rolls_out,
     Life.rolls_out, Life.rollout_sticks, Life.git_fails, Life.spec_changes, Life.spec_changes,
     Life.asks, Life.time_passes, Life.loses_status, Life.jobs_go, Life.others_build,
-    Life.name_is_taken, Life.is_refused,
+    Life.name_is_taken, Life.is_refused, Life.operator_is_downgraded,
 )  # fmt: skip
 
 STEPS = st.lists(st.tuples(st.sampled_from(EVENTS), st.integers(0, 59)), min_size=1, max_size=6)

@@ -689,3 +689,36 @@ def test_a_deployment_of_another_uid_is_not_ours() -> None:
 
 def test_questions_are_data() -> None:
     assert Question("Pod", "a") == Question("Pod", "a")
+
+
+@pytest.mark.parametrize("changes", [{"suspend": True}, {"image": {"repository": "nowhere/a"}}])
+def test_a_status_of_a_newer_version_stops_nothing(changes: dict[str, Any]) -> None:
+    service = f.service(**changes)
+    registries = f.SETTINGS.registries.model_copy(update={"allowed": ("registry.example.com/",)})
+    platform = f.SETTINGS.model_copy(update={"registries": registries})
+    future = {"type": "Built", "status": "False", "reason": "FromTheFuture", "message": "?"}
+    decided = plan.decide(service, f.observed(status={"conditions": [future]}), platform, f.NOW)
+    assert decided.status is not None
+    assert not find(decided.status, Type.BUILT)
+
+
+def test_a_failure_of_a_newer_version_is_a_failed_build() -> None:
+    service = f.service()
+    first = decide(service, f.observed())
+    assert first.status is not None
+    name = first.status["build"]["name"]
+    recorded = {"build": name, "outcome": "FromTheFuture", "builtAt": f.stamp(f.NOW)}
+    again = decide(service, f.observed(status={**first.status, "history": [recorded]}))
+    assert reason(again) == "BuildFailed"
+    assert again.writes == ()
+
+
+@pytest.mark.parametrize("tries", ["1", "5"])
+def test_a_failure_is_told_in_the_same_words_once_its_job_is_gone(tries: str) -> None:
+    service = f.service()
+    job = f.job(service, ended="Failed", **{names.TRIES: tries})
+    files = resources.build_files(service, f.SETTINGS, f.COMMIT, "x", job["metadata"]["name"])
+    told = decide(service, f.observed(job, files))
+    gone = decide(service, f.observed(status=dict(told.status or {})))
+    assert gone.status is None
+    assert gone.writes == ()

@@ -6,6 +6,7 @@ pod is left out: a probe has no `host`, resources have no `claims`.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from goservice.spec.types import (
     Text,
     amount,
     listing,
+    matches,
 )
 
 Seconds = Annotated[int, Field(ge=0, le=86400)]
@@ -235,6 +237,26 @@ class EnvFrom(Model):
     """A Secret."""
 
 
+WHOLE = r"[0-9]+([kMGTPE]|[KMGTPE]i)?"
+"""A quantity that counts things."""
+
+
+def _counts_devices(part: str) -> Rule:
+    """The rule that extended resources come in whole numbers."""
+
+    def holds(self: Resources) -> bool:
+        amounts: dict[str, str] = getattr(self, part) or {}
+        return all(re.fullmatch(WHOLE, v) for k, v in amounts.items() if "/" in k)
+
+    return Rule(
+        f"!has(self.{part}) || self.{part}.all(key, !key.contains('/')"
+        f" || string(self.{part}[key]).{matches(WHOLE)})",
+        "must be whole numbers for extended resources such as example.com/gpu",
+        holds,
+        path=part,
+    )
+
+
 class Resources(Model):
     """Requests and limits of a container. What is not named here comes from the platform."""
 
@@ -261,6 +283,8 @@ class Resources(Model):
             ),
             path="requests",
         ),
+        _counts_devices("requests"),
+        _counts_devices("limits"),
     )
 
     requests: Annotated[dict[ResourceName, Quantity], Field(max_length=16)] | None = None
