@@ -1,14 +1,15 @@
 """What the watches have seen: the newest known state of every object that matters.
 
 It is filled by watch events, by re-lists and by the answers to our own writes, in any order, and
-keeps the newest of them. Objects are handed out as they are held: nobody changes them.
+keeps the newest of them, as JSON: a fleet of dicts would be most of the operator's memory.
 """
 
 from __future__ import annotations
 
-import sys
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from goservice import names
@@ -31,23 +32,13 @@ def key_of(manifest: Manifest) -> Key:
 
 
 def slim(kind: str, manifest: Manifest) -> Manifest:
-    """A copy without what no pass reads; field names are shared between all objects."""
+    """A copy without what no pass reads."""
     metadata = {k: v for k, v in manifest["metadata"].items() if k != "managedFields"}
     annotations = metadata.get("annotations")
     if annotations and LAST_APPLIED in annotations:
         metadata["annotations"] = {k: v for k, v in annotations.items() if k != LAST_APPLIED}
     read = {k: v for k, v in manifest.items() if k != UNREAD.get(kind)}
-    copy: Manifest = _shared({**read, "kind": kind, "metadata": metadata})
-    return copy
-
-
-def _shared(value: Any) -> Any:
-    """A deep copy whose field names exist once in the process."""
-    if isinstance(value, dict):
-        return {sys.intern(k): _shared(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_shared(item) for item in value]
-    return value
+    return {**read, "kind": kind, "metadata": metadata}
 
 
 def _version(manifest: Manifest) -> int | None:
@@ -55,15 +46,34 @@ def _version(manifest: Manifest) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _identity(manifest: Manifest) -> tuple[str | None, str | None]:
-    metadata = manifest["metadata"]
-    return metadata.get("uid"), metadata.get("resourceVersion")
+def _uid(manifest: Manifest) -> str:
+    return str(manifest["metadata"].get("uid", ""))
 
 
-def _owner(manifest: Manifest) -> Key:
-    """Namespace and name of the service that an object's label names."""
+def service_of(kind: str, manifest: Manifest) -> Key:
+    """Namespace and name of the service that an object is or belongs to; without label no name."""
+    if kind == SERVICE_KIND:
+        return key_of(manifest)
     metadata = manifest["metadata"]
     return metadata.get("namespace", ""), (metadata.get("labels") or {}).get(names.SERVICE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One object: what is asked of it often, and the rest as JSON, a quarter of a dict's size."""
+
+    uid: str
+    version: int | None
+    owner: Key
+    chosen: bool
+    seen: int
+    text: bytes
+
+    @property
+    def manifest(self) -> Manifest:
+        """The object, as a dict of its own."""
+        found: Manifest = json.loads(self.text)
+        return found
 
 
 def _older(one: int | None, other: int | None) -> bool:
@@ -78,8 +88,7 @@ class Cache:
         self.synced: set[str] = set()
         """Kinds that were listed completely at least once."""
         self._metrics = metrics
-        self._objects: dict[str, dict[Key, Manifest]] = defaultdict(dict)
-        self._seen: dict[tuple[str, Key], int] = {}
+        self._objects: dict[str, dict[Key, Held]] = defaultdict(dict)
         self._children: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
         self._tests: dict[str, Callable[[Manifest], bool]] = {}
         self._chosen: dict[str, dict[Key, int]] = defaultdict(dict)
@@ -93,9 +102,8 @@ class Cache:
         Whoever needs to know of the whole fleet in each pass must not look through it each time.
         """
         self._tests[kind] = test
-        for held in self._objects[kind].values():
-            if test(held):
-                self._add_chosen(kind, _owner(held), 1)
+        for key, held in list(self._objects[kind].items()):
+            self._store(kind, key, held.manifest)
 
     def chosen(self, kind: str) -> Mapping[Key, int]:
         """How many objects of a kind pass its test, by the service that they belong to."""
@@ -110,11 +118,11 @@ class Cache:
         key, version = key_of(manifest), _version(manifest)
         held = self._objects[kind].get(key)
         if held is not None:
-            if _older(version, _version(held)):
+            if _older(version, held.version):
                 return False
-            if version is not None and _identity(held) == _identity(manifest):
+            if version is not None and (held.uid, held.version) == (_uid(manifest), version):
                 # Seen again is seen: a running re-list must not take it for missing.
-                self._seen[kind, key] = self._tick()
+                self._objects[kind][key] = replace(held, seen=self._tick())
                 return False
         elif self._is_ghost(kind, manifest):
             return False
@@ -125,17 +133,14 @@ class Cache:
         """Let go of an object that was deleted; an older namesake's deletion changes nothing."""
         key = key_of(gone) if isinstance(gone, dict) else gone
         held = self._objects[kind].get(key)
-        last = gone if isinstance(gone, dict) else held
-        if last is not None and (uid := last["metadata"].get("uid")):
-            self._dropped[kind, uid] = (self._tick(), _version(last))
-        if held is None:
-            return False
         if isinstance(gone, dict):
-            uid = gone["metadata"].get("uid")
-            if uid and held["metadata"].get("uid") != uid:
-                return False
-            if _older(_version(gone), _version(held)):
-                return False
+            uid, version = _uid(gone), _version(gone)
+        else:
+            uid, version = (held.uid, held.version) if held is not None else ("", None)
+        if uid:
+            self._dropped[kind, uid] = (self._tick(), version)
+        if held is None or (uid and held.uid != uid) or _older(version, held.version):
+            return False
         self._remove(kind, key)
         return True
 
@@ -145,26 +150,26 @@ class Cache:
         manifests: Iterable[Manifest],
         since: int,
         namespace: str | None = None,
-    ) -> list[Manifest]:
+    ) -> list[Key]:
         """Make the cache equal a complete list that was asked for after `since` was marked.
 
         What a watch or a write brought after that moment may be newer than the list: it stays.
 
         Returns:
-            The objects that appeared, changed or disappeared, the last as they were.
+            The services whose objects appeared, changed or disappeared, once for each object.
         """
-        changed: list[Manifest] = []
+        changed: list[Key] = []
         listed: set[Key] = set()
         for manifest in manifests:
             key = key_of(manifest)
             listed.add(key)
             if self.put(kind, manifest):
-                changed.append(self._objects[kind][key])
+                changed.append(self._objects[kind][key].owner)
         for key, held in list(self._objects[kind].items()):
             inside = namespace is None or key[0] == namespace
-            if inside and key not in listed and self._seen[kind, key] <= since:
+            if inside and key not in listed and held.seen <= since:
                 self._remove(kind, key)
-                changed.append(held)
+                changed.append(held.owner)
         self._bury(kind, namespace, since)
         self.synced.add(kind)
         self._count(kind)
@@ -172,7 +177,8 @@ class Cache:
 
     def get(self, kind: str, key: Key) -> Manifest | None:
         """The object, or None."""
-        return self._objects[kind].get(key)
+        held = self._objects[kind].get(key)
+        return held.manifest if held is not None else None
 
     def keys(self, kind: str) -> list[Key]:
         """Namespace and name of every object of a kind."""
@@ -180,7 +186,7 @@ class Cache:
 
     def all(self, kind: str) -> list[Manifest]:
         """Every object of a kind."""
-        return list(self._objects[kind].values())
+        return [held.manifest for held in self._objects[kind].values()]
 
     def services(self) -> list[Manifest]:
         """Every GoService."""
@@ -189,7 +195,7 @@ class Cache:
     def children(self, namespace: str, service: str) -> Iterator[Manifest]:
         """The objects that carry a service's label, each with its `kind`."""
         for kind, key in sorted(self._children.get((namespace, service), ())):
-            yield self._objects[kind][key]
+            yield self._objects[kind][key].manifest
 
     def _bury(self, kind: str, namespace: str | None, since: int) -> None:
         """Forget the deletions before the list before: no answer is under way for that long."""
@@ -216,33 +222,37 @@ class Cache:
 
     def _store(self, kind: str, key: Key, manifest: Manifest) -> None:
         self._unindex(kind, key)
-        held = self._objects[kind][key] = slim(kind, manifest)
-        self._seen[kind, key] = self._tick()
-        owner = _owner(held)
-        if owner[1] and kind != SERVICE_KIND:
-            self._children[owner].add((kind, key))
-        if kind in self._tests and self._tests[kind](held):
-            self._add_chosen(kind, owner, 1)
+        read = slim(kind, manifest)
+        held = self._objects[kind][key] = Held(
+            uid=_uid(read),
+            version=_version(read),
+            owner=service_of(kind, read),
+            chosen=kind in self._tests and self._tests[kind](read),
+            seen=self._tick(),
+            text=json.dumps(read, separators=(",", ":")).encode(),
+        )
+        if held.owner[1] and kind != SERVICE_KIND:
+            self._children[held.owner].add((kind, key))
+        if held.chosen:
+            self._add_chosen(kind, held.owner, 1)
         self._count(kind)
 
     def _remove(self, kind: str, key: Key) -> None:
         self._unindex(kind, key)
         del self._objects[kind][key]
-        del self._seen[kind, key]
         self._count(kind)
 
     def _unindex(self, kind: str, key: Key) -> None:
         held = self._objects[kind].get(key)
         if held is None:
             return
-        owner = _owner(held)
-        if kind in self._tests and self._tests[kind](held):
-            self._add_chosen(kind, owner, -1)
-        if owner[1] and kind != SERVICE_KIND:
-            siblings = self._children[owner]
+        if held.chosen:
+            self._add_chosen(kind, held.owner, -1)
+        if held.owner[1] and kind != SERVICE_KIND:
+            siblings = self._children[held.owner]
             siblings.discard((kind, key))
             if not siblings:
-                del self._children[owner]
+                del self._children[held.owner]
 
     def _add_chosen(self, kind: str, owner: Key, number: int) -> None:
         counts = self._chosen[kind]

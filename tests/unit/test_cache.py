@@ -124,10 +124,14 @@ def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:
     since = cache.mark()
     changed = cache.replace(
         "Job",
-        [job("1", "same", uid="same"), job("2", "changed", uid="changed"), job("3", "new")],
+        [
+            job("1", "same", uid="same"),
+            job("2", "changed", uid="changed"),
+            job("3", "new", service="other"),
+        ],
         since,
     )
-    assert [c["metadata"]["name"] for c in changed] == ["changed", "new", "gone"]
+    assert changed == [KEY, ("shop", "other"), KEY]
     assert cache.synced == {"Job"}
     assert sorted(cache.keys("Job")) == [("shop", "changed"), ("shop", "new"), ("shop", "same")]
 

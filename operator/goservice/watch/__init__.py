@@ -23,7 +23,7 @@ import kopf
 from pythonjsonlogger.json import JsonFormatter
 
 from goservice import __version__, metrics, names, spec, web
-from goservice.cache import Cache
+from goservice.cache import Cache, service_of
 from goservice.cluster import ACCESS, Cluster, connect
 from goservice.errors import ClusterError, GoServiceError
 from goservice.queue import ClosedError, Queue
@@ -102,20 +102,14 @@ class Operator:
             self.cache.drop(kind, manifest)
         else:
             self.cache.put(kind, manifest)
-        self._wake(kind, manifest)
+        self._wake(kind, service_of(kind, manifest))
 
-    def _wake(self, kind: str, manifest: dict[str, Any]) -> None:
-        metadata = manifest["metadata"]
-        namespace = metadata.get("namespace", "")
-        if kind == spec.KIND:
-            self.queue.add((namespace, metadata["name"]))
-            return
-        owner = (metadata.get("labels") or {}).get(names.SERVICE)
-        if owner:
-            self.queue.add((namespace, owner))
+    def _wake(self, kind: str, key: Key) -> None:
+        if key[1]:
+            self.queue.add(key)
         if kind == "Job":
-            for key in self.reconciler.next_waiting():
-                self.queue.add(key)
+            for waiting in self.reconciler.next_waiting():
+                self.queue.add(waiting)
 
     # --- work ---------------------------------------------------------------------------------------
 
@@ -134,8 +128,8 @@ class Operator:
             for namespace in self._settings.namespaces or (None,):
                 before = self.cache.mark()
                 found = await self._cluster.list(kind, namespace, label_selector=selector)
-                for manifest in self.cache.replace(kind, found, since=before, namespace=namespace):
-                    self._wake(kind, manifest)
+                for owner in self.cache.replace(kind, found, since=before, namespace=namespace):
+                    self._wake(kind, owner)
 
     async def keep_listed(self) -> None:
         """The first look, which opens the gate for the workers, and one every hour.
@@ -155,7 +149,7 @@ class Operator:
                 await asyncio.sleep(2)
                 continue
             if not self._synced.is_set():
-                log.info("caches are filled: %d services", len(self.cache.services()))
+                log.info("caches are filled: %d services", len(self.cache.keys(spec.KIND)))
                 self._synced.set()
             kinds = await self.watches.next_anew(due - self._clock())
             if not kinds:
