@@ -346,7 +346,7 @@ def _summarise(
     current = build.attempt.name if build.attempt else ""
     writes += tuple(_delete(manifest) for manifest in builds.to_prune(service, observed, current))
     due = [again for again in (build.again, load.again) if again is not None]
-    plan = _said(observed, service.generation, now, shown, fields)
+    plan = _said(observed, service.generation, now, shown, fields, load.desired)
     pending = builds.pending_rebuild(service, observed) and not source.pinned
     return replace(
         plan,
@@ -514,6 +514,7 @@ def _said(
     now: datetime,
     shown: Iterable[Condition],
     fields: Mapping[str, Any],
+    desired: int | None = None,
 ) -> Plan:
     """The plan that writes this status, if it says anything new, and tells of the transition."""
     before = observed.status
@@ -522,7 +523,7 @@ def _said(
         **fields,
         "conditions": merged(before.get("conditions") or (), shown, generation, now),
     }
-    if _essence(status) == _essence(before) and not _arrived(before, status):
+    if _essence(status) == _essence(before) and not _arrived(before, status, desired):
         return Plan()
     return Plan(status=status, events=_events(before, status))
 
@@ -532,11 +533,11 @@ def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in status.items() if key not in ("replicas", "readyReplicas")}
 
 
-def _arrived(before: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+def _arrived(before: Mapping[str, Any], status: Mapping[str, Any], desired: int | None) -> bool:
     """Whether the counts have changed and reached what is wanted."""
     counts = ("replicas", "readyReplicas")
     changed = any(before.get(key) != status.get(key) for key in counts)
-    return changed and status.get("replicas") == status.get("readyReplicas")
+    return changed and status.get("replicas") == status.get("readyReplicas") == desired
 
 
 def _events(before: Mapping[str, Any], status: Mapping[str, Any]) -> tuple[Event, ...]:

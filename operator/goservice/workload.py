@@ -45,6 +45,8 @@ class Workload:
     autoscaled: Condition | None = None
     writes: tuple[Item, ...] = ()
     fields: Mapping[str, Any] = field(default_factory=dict)
+    desired: int | None = None
+    """How many replicas the Deployment is told to have."""
     questions: tuple[Question, ...] = ()
     again: float | None = None
 
@@ -82,6 +84,7 @@ def step(
         autoscaled=_autoscaled(service, observed),
         writes=writes,
         fields=fields,
+        desired=(deployment or {}).get("spec", {}).get("replicas"),
         questions=questions,
         again=again,
     )

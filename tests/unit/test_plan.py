@@ -680,6 +680,22 @@ def test_counts_alone_are_not_written_until_they_arrive() -> None:
     assert decide(service, some).status is None
 
 
+def test_one_ready_pod_of_one_is_on_its_way_while_two_are_wanted() -> None:
+    service = f.service(replicas=2)
+    world = serving(service)
+    deployment = dict(world.children["Deployment", "checkout"])
+
+    def status_with(count: int) -> Any:
+        counts = {"replicas": count, "readyReplicas": count}
+        there = {**deployment, "status": {**deployment["status"], **counts}}
+        children = {**world.children, ("Deployment", "checkout"): there}
+        status = {**world.status, "replicas": 0, "readyReplicas": 0}
+        return decide(service, dataclasses.replace(world, status=status, children=children)).status
+
+    assert status_with(1) is None
+    assert status_with(2)["readyReplicas"] == 2
+
+
 def test_a_deployment_of_another_uid_is_not_ours() -> None:
     service = f.service()
     stranger = dataclasses.replace(service, uid="another")
