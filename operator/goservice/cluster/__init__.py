@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -324,6 +325,9 @@ async def connect(
     """
     configuration = Configuration()
     configuration.connection_pool_maxsize = concurrency * 2
+    # Trusting the environment, aiohttp reads ~/.netrc in a thread for every request: only a proxy
+    # is worth that.
+    configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
     file = kubeconfig or os.environ.get("KUBECONFIG")
     try:
         if file is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
