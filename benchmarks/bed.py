@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -50,18 +49,10 @@ class Bed:
 
     def usage(self) -> machine.Usage:
         """CPU seconds so far: of the operator, of the rest of the bed, of the whole machine."""
-        return machine.usage(self.operator.pid, self.plane.pids() + self._pids())
-
-    def _pids(self) -> list[int]:
-        return [process.pid for process in self.helpers.values()]
-
-    def pause(self, name: str) -> None:
-        """Stop a helper for a while."""
-        self.helpers[name].send_signal(signal.SIGSTOP)
-
-    def resume(self, name: str) -> None:
-        """Let it go on."""
-        self.helpers[name].send_signal(signal.SIGCONT)
+        names = ("etcd", "API server", "controllers")
+        pids = dict(zip(names, self.plane.pids(), strict=True))
+        pids |= {name: process.pid for name, process in self.helpers.items()}
+        return machine.usage(self.operator.pid, pids)
 
 
 @contextmanager

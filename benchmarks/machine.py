@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,29 +19,28 @@ class Usage:
     """CPU seconds since each began."""
 
     operator: float
-    bed: float
-    """API server, etcd, controllers, actor, refs server and this process."""
+    bed: Mapping[str, float]
+    """By name: API server, etcd, controllers, actor, refs server and the load, this process."""
     busy: float
     """All processes of the machine."""
 
     def since(self, before: Usage) -> Usage:
         """What was used between two moments."""
-        return Usage(
-            self.operator - before.operator, self.bed - before.bed, self.busy - before.busy
-        )
+        bed = {name: used - before.bed[name] for name, used in self.bed.items()}
+        return Usage(self.operator - before.operator, bed, self.busy - before.busy)
 
     @property
     def strangers(self) -> float:
         """What processes that have nothing to do with the measurement used."""
-        return max(0.0, self.busy - self.operator - self.bed)
+        return max(0.0, self.busy - self.operator - sum(self.bed.values()))
 
 
-def usage(operator: int, bed: Iterable[int]) -> Usage:
+def usage(operator: int, bed: Mapping[str, int]) -> Usage:
     """What is used by now."""
     times = [int(t) for t in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = times[3] + times[4]
-    own = [cpu(pid) for pid in (*bed, os.getpid())]
-    return Usage(cpu(operator), sum(own), (sum(times) - idle) / _TICKS)
+    own = {name: cpu(pid) for name, pid in bed.items()} | {"load": cpu(os.getpid())}
+    return Usage(cpu(operator), own, (sum(times) - idle) / _TICKS)
 
 
 def cpu(pid: int) -> float:

@@ -66,7 +66,9 @@ def _burst(figures: Figures, limit: Figures) -> Iterator[str]:
     )
     cpu = figures["operator_cpu_seconds"]
     yield _row("operator, CPU", f"{cpu:.1f} s", f"{cpu / count * 1000:.1f} ms a service")
-    yield _row("the rest of the bed, CPU", f"{figures['bed_cpu_seconds']:.1f} s")
+    bed = figures["bed_cpu_seconds"]
+    parts = ", ".join(f"{name} {used:.0f}" for name, used in bed.items())
+    yield _row("the rest of the bed, CPU", f"{sum(bed.values()):.1f} s", parts)
     yield _row(
         "other processes of the machine, CPU",
         f"{figures['strangers_cpu_seconds']:.1f} s",
