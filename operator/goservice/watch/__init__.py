@@ -22,7 +22,7 @@ from typing import Any
 import kopf
 from pythonjsonlogger.json import JsonFormatter
 
-from goservice import __version__, metrics, names, spec, web
+from goservice import __version__, metrics, spec, web
 from goservice.cache import Cache, service_of
 from goservice.cluster import ACCESS, Cluster, connect
 from goservice.errors import ClusterError, GoServiceError
