@@ -734,7 +734,9 @@ def test_a_failure_is_told_in_the_same_words_once_its_job_is_gone(tries: str) ->
     service = f.service()
     job = f.job(service, ended="Failed", **{names.TRIES: tries})
     files = resources.build_files(service, f.SETTINGS, f.COMMIT, "x", job["metadata"]["name"])
-    told = decide(service, f.observed(job, files))
+    pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
+    told = decide(service, f.observed(job, pod, files))
+    assert reason(told) == ("Evicted" if tries == "1" else "RetriesExhausted")
     gone = decide(service, f.observed(status=dict(told.status or {})))
     assert gone.status is None
     assert gone.writes == ()
