@@ -76,6 +76,10 @@ lane:
 bench: programs ## What the operator costs: make bench [FULL=1] [ARGS="-o json"], see docs/performance.md
 	@PYTHONPATH=tests $(RUN)/python -m benchmarks $(if $(FULL),--full) $(ARGS)
 
+.PHONY: bench-build
+bench-build: setup ## What a build costs, on the local node; KANIKO_EXECUTOR=FILE for a real Kaniko
+	@PYTHONPATH=tests $(RUN)/python -m benchmarks.build $(ARGS)
+
 .PHONY: golden
 golden: setup ## Write the golden files anew
 	UPDATE_GOLDEN=1 $(RUN)/python -m pytest -q tests/test_golden.py
