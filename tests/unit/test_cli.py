@@ -1,22 +1,37 @@
-"""The command line: offline commands whole, the others on an in-memory cluster's words."""
+"""The command line: offline commands whole, the others on a cluster in memory or a server's words."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import http.server
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 import factories as f
-from goservice import cli, plan
+from goservice import cli, errors, plan, spec
+from goservice.cli import logs, rebuild, status, target
+from goservice.cli.words import Trouble
+from world import Request, World
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "checkout.yaml"
 
 
-def run(*arguments: str, given: str | None = None) -> Result:
-    return CliRunner().invoke(cli.main, arguments, input=given)
+def run(
+    *arguments: str,
+    given: str | bytes | None = None,
+    env: dict[str, str] | None = None,
+    color: bool = False,
+) -> Result:
+    return CliRunner(env=env).invoke(cli.main, arguments, input=given, color=color)
 
 
 def test_validate_accepts_the_sample() -> None:
@@ -104,15 +119,6 @@ def test_crd_is_the_committed_one() -> None:
     assert run("crd").output == committed.read_text()
 
 
-def test_no_cluster_is_told_in_words(tmp_path: Path) -> None:
-    file = tmp_path / "kubeconfig"
-    file.write_text("{}")
-    for command in (["status", "a"], ["logs", "a"], ["rebuild", "a"]):
-        result = run(*command, "--kubeconfig", str(file))
-        assert result.exit_code == 1
-        assert "error" in result.stderr
-
-
 def test_the_story_of_a_failed_build() -> None:
     service = f.service()
     job = f.job(service, ended="Failed")
@@ -131,8 +137,498 @@ def test_the_story_of_a_failed_build() -> None:
     assert "has not seen it" in cli.story(f.body())
 
 
-def test_help_fits_and_shows_examples() -> None:
+COMMANDS = [name for name, command in cli.main.commands.items() if not command.hidden]
+
+
+def test_help_shows_examples_and_exit_codes() -> None:
     text = run("--help").output
     assert "goservice validate -f" in text
-    assert len(text.splitlines()) < 40
+    assert "Exit codes:" in text
     assert run("--version").output.startswith("goservice, version")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_every_command_has_examples_and_fits_a_terminal(name: str) -> None:
+    lines = run(name, "--help").output.splitlines()
+    assert any(line.startswith(f"    goservice {name}") for line in lines)
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 30
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def written(folder: Path, name: str, **changes: Any) -> Path:
+    body = f.body(**changes)
+    body["metadata"]["name"] = name
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(body))
+    return file
+
+
+def test_files_and_folders_are_read_together(tmp_path: Path) -> None:
+    folder = tmp_path / "deploy"
+    folder.mkdir()
+    written(folder, "a")
+    written(folder, "b")
+    (folder / "readme.txt").write_text("not: [yaml")
+    result = run("validate", "-f", str(folder), "-f", str(written(tmp_path, "c")))
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [f"goservice/{name} is valid" for name in "abc"]
+    rendered = list(yaml.safe_load_all(run("render", "-f", str(folder)).output))
+    assert [d["metadata"]["name"] for d in rendered if d["kind"] == "Deployment"] == ["a", "b"]
+
+
+def test_a_fault_among_several_services_is_told_with_file_and_name(tmp_path: Path) -> None:
+    good, bad = written(tmp_path, "good"), written(tmp_path, "bad", replicas=-1)
+    result = run("validate", "-f", str(good), "-f", str(bad))
+    assert result.exit_code == 2
+    assert result.stderr == f"{bad}: bad: spec.replicas: must be at least 0, not -1\n"
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    result = run("validate", "-f", str(tmp_path))
+    assert result.exit_code == 2
+    assert "has no file called *.yaml or *.yml" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        (b"spec:\n  a: b: c\n", ":2:7: is not YAML: mapping values are not allowed here"),
+        (b"a: [\nb: }", ":2:4: is not YAML: "),
+        (b"\x00\xff", ": is not YAML: unacceptable character"),
+    ],
+)
+def test_what_is_not_yaml_is_told_with_file_and_line(
+    tmp_path: Path, data: bytes, where: str
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(data)
+    for told, result in (
+        (str(file), run("validate", "-f", str(file))),
+        ("standard input", run("validate", "-f", "-", given=data)),
+    ):
+        assert result.exit_code == 2
+        assert f"error: {told}{where}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+# --- which cluster ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [["status", "a"], ["status"], ["logs", "a"], ["rebuild", "a"]])
+def test_a_missing_kubeconfig_is_told(tmp_path: Path, command: list[str]) -> None:
+    result = run(*command, env={"KUBECONFIG": str(tmp_path / "none")})
+    assert result.exit_code == 1
+    assert f"no kubeconfig: there is no file {tmp_path / 'none'}" in result.stderr
+    assert "export KUBECONFIG=FILE" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["{}", "a: b: c", "- a"])
+def test_a_kubeconfig_that_is_none_is_told(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_text(text)
+    result = run("status", "a", "--kubeconfig", str(file))
+    assert result.exit_code == 1
+    assert "no connection to a cluster" in result.stderr
+    assert f"kubectl --kubeconfig {file} config view" in result.stderr
+
+
+def kubeconfig(folder: Path, address: str, namespace: str = "shop") -> Path:
+    file = folder / "kubeconfig"
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": address}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [
+            {"name": "x", "context": {"cluster": "c", "user": "u", "namespace": namespace}},
+            {"name": "y", "context": {"cluster": "c", "user": "u", "namespace": "other"}},
+        ],
+        "current-context": "x",
+    }
+    file.write_text(yaml.safe_dump(config))
+    return file
+
+
+def test_the_namespace_is_the_options_or_the_contexts(tmp_path: Path) -> None:
+    file = str(kubeconfig(tmp_path, "http://127.0.0.1:9"))
+    assert target.Target("mine", file).where() == "mine"
+    assert target.Target(None, file).where() == "shop"
+    assert target.Target(None, file, "y").where() == "other"
+    assert target.Target(None, file, "z").where() == "default"
+
+
+@contextlib.contextmanager
+def server(code: int, said: dict[str, Any] | None) -> Iterator[str]:
+    """An API server that answers everything with one refusal."""
+
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            data = json.dumps({"kind": "Status", **said}).encode() if said else b"404 not found"
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    listening = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.server_port}"
+    finally:
+        listening.shutdown()
+        listening.server_close()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (404, None, ["the CRD is not installed", "goservice crd | kubectl apply --server-side"]),
+        (
+            403,
+            {"reason": "Forbidden", "message": 'User "ann" cannot get resource'},
+            ["not allowed", 'User "ann" cannot', "the role view", "in the namespace shop"],
+        ),
+        (
+            401,
+            {"reason": "Unauthorized", "message": "Unauthorized"},
+            ["does not accept the kubeconfig's credentials", "log in"],
+        ),
+        (503, {"message": "starting"}, ["does not answer", "cluster-info"]),
+    ],
+)
+@pytest.mark.parametrize("command", [["status", "a"], ["status"], ["logs", "a"], ["rebuild", "a"]])
+def test_what_a_server_refuses_is_told_with_the_way_out(
+    tmp_path: Path, command: list[str], code: int, said: dict[str, Any] | None, words: list[str]
+) -> None:
+    with server(code, said) as address:
+        result = run(*command, "--kubeconfig", str(kubeconfig(tmp_path, address)))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_server_that_is_away_is_told(tmp_path: Path) -> None:
+    with server(404, None) as address:
+        file = kubeconfig(tmp_path, address)
+    result = run("status", "a", "--kubeconfig", str(file))
+    assert result.exit_code == 1
+    assert "the cluster does not answer" in result.stderr
+    assert f"kubectl --kubeconfig {file} cluster-info" in result.stderr
+
+
+# --- services of a cluster ---------------------------------------------------------------------------
+
+
+def added(world: World, name: str, namespace: str = "shop", **changes: Any) -> dict[str, Any]:
+    body = f.body(**changes)
+    body["metadata"] |= {"name": name, "namespace": namespace, "uid": f"uid-{namespace}-{name}"}
+    return world.add(body)
+
+
+def reported(world: World, name: str, state: str, reason: str, **more: Any) -> None:
+    ready = {"type": "Ready", "status": state, "reason": reason, "message": f"{reason}."}
+    conditions = [ready, *more.pop("conditions", ())]
+    world.set_status(
+        spec.KIND, "shop", name, {"observedGeneration": 1, "conditions": conditions, **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "hint"),
+    [
+        ("chekout", "shop", "did you mean checkout?"),
+        ("zzz", "shop", "there are: checkout, payment"),
+        ("checkout", "test", "there is one in the namespace shop: add -n shop"),
+        ("zzz", "test", "the namespace test has none; all there are: goservice status -A"),
+    ],
+)
+async def test_an_unknown_name_is_told_with_the_names_there_are(
+    name: str, where: str, hint: str
+) -> None:
+    world = World()
+    added(world, "checkout")
+    added(world, "payment")
+    for question in (
+        status.show(world, where, name, "text", watch=False),
+        logs.show(world, where, name, follow=False),
+        rebuild.request(world, where, name),
+    ):
+        with pytest.raises(Trouble) as told:
+            await question
+        assert str(told.value) == f"there is no GoService {where}/{name}; {hint}"
+    assert not world.writes
+
+
+async def test_names_are_told_of_the_own_namespace_where_all_may_not_be_listed() -> None:
+    world = World()
+    added(world, "checkout")
+
+    def refuse(request: Request) -> None:
+        if request.verb == "list" and request.namespace is None:
+            raise errors.Forbidden("no", status=403)
+
+    world.before = refuse
+    with pytest.raises(Trouble, match="did you mean checkout"):
+        await status.show(world, "shop", "checkuot", "text", watch=False)
+
+
+async def test_status_ends_as_the_service_is(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    added(world, "a")
+    assert await status.show(world, "shop", "a", "text", watch=False) == 1
+    assert "has not seen it" in capsys.readouterr().out
+    reported(world, "a", "False", "CompileFailed")
+    assert await status.show(world, "shop", "a", "json", watch=False) == 1
+    assert json.loads(capsys.readouterr().out)["conditions"][0]["reason"] == "CompileFailed"
+    reported(world, "a", "True", "Serving")
+    assert await status.show(world, "shop", "a", "text", watch=True) == 0
+    world.edit(spec.KIND, "shop", "a", lambda body: body["spec"].update(replicas=2))
+    assert await status.show(world, "shop", "a", "text", watch=False) == 1
+    assert "has not acted on the newest change" in capsys.readouterr().out
+
+
+async def test_watching_ends_once_the_service_is_stalled(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    added(world, "a")
+    reported(world, "a", "Unknown", "Building")
+    watching = asyncio.ensure_future(status.show(world, "shop", "a", "text", watch=True))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not watching.done()
+    stalled = {"type": "Stalled", "status": "True", "reason": "CompileFailed"}
+    reported(world, "a", "False", "CompileFailed", conditions=[stalled])
+    assert await watching == 1
+    told = capsys.readouterr().out
+    assert told.index("Building") < told.index("CompileFailed")
+
+
+def test_the_story_names_what_is_wrong_beside_ready() -> None:
+    body = f.body()
+    said = "git.example.com does not answer"
+    body["status"] = {
+        "observedGeneration": 1,
+        "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Serving", "message": "It serves."},
+            {
+                "type": "SourceResolved",
+                "status": "False",
+                "reason": "GitUnavailable",
+                "message": said,
+            },
+        ],
+        "warnings": [{"field": "spec.env", "message": "look"}],
+    }
+    text = click.unstyle(cli.story(body))
+    assert f"SourceResolved GitUnavailable: {said}" in text
+    assert "Warning  spec.env: look" in text
+
+
+async def test_status_without_a_name_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    added(world, "checkout")
+    added(world, "far", "other")
+    commit = {"sha": "c" * 40}
+    reported(world, "checkout", "True", "Serving", replicas=2, readyReplicas=1, commit=commit)
+    assert await status.show_all(world, "shop", "text") == 0
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "READY", "REASON", "PODS", "COMMIT", "AGE"]
+    assert click.unstyle(row).split()[:5] == ["checkout", "True", "Serving", "1/2", "c" * 12]
+    assert head.index("REASON") == click.unstyle(row).index("Serving")
+    await status.show_all(world, None, "text")
+    lines = [click.unstyle(line).split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][0] == "NAMESPACE"
+    assert [line[:2] for line in lines[1:]] == [["other", "far"], ["shop", "checkout"]]
+    await status.show_all(world, "shop", "json")
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["status"]["replicas"]) == ("checkout", 2)
+    assert await status.show_all(world, "none", "text") == 0
+    assert "no GoServices in the namespace none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (172800, "2d")],
+)
+def test_ages_are_short(seconds: int, text: str) -> None:
+    assert status.age(f.stamp(f.NOW), f.later(seconds)) == text
+
+
+def test_options_that_do_not_go_together_are_refused() -> None:
+    assert run("status", "-w").exit_code == 2
+    assert run("status", "a", "-A").exit_code == 2
+
+
+async def test_rebuild_writes_the_request_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    added(world, "a")
+    added(world, "held", suspend=True)
+    added(world, "pinned", image={"repository": "r.example.com/a", "digest": f.DIGEST})
+    assert await rebuild.request(world, "shop", "a") == 0
+    live = world.find(spec.KIND, "shop", "a")
+    assert live is not None
+    assert spec.REBUILD_ANNOTATION in live["metadata"]["annotations"]
+    await rebuild.request(world, "shop", "held")
+    assert "suspended" in capsys.readouterr().out
+    with pytest.raises(Trouble, match=r"spec\.image\.digest is set"):
+        await rebuild.request(world, "shop", "pinned")
+    assert world.writes == [("patch", spec.KIND, "a"), ("patch", spec.KIND, "held")]
+
+
+# --- logs -------------------------------------------------------------------------------------------
+
+
+def building(world: World) -> dict[str, Any]:
+    """A service whose build has a Job; the Job."""
+    service = spec.parse(world.add(f.body()))
+    job = world.add(f.job(service))
+    build = {"name": job["metadata"]["name"], "phase": "Running"}
+    reported(world, "checkout", "Unknown", "Building", build=build)
+    return job
+
+
+def has_a_pod(world: World, job: dict[str, Any], **pod_status: Any) -> None:
+    """The Job's pod, and a line of log in each container."""
+    pod = f.pod(job)
+    name = pod["metadata"]["name"]
+    pod["metadata"]["labels"] = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+    world.add(pod)
+    world.set_status("Pod", "shop", name, pod_status)
+    for container in ("fetch", "build", "push"):
+        world.log["shop", name, container] = [f"\x1b[31m{container} says"]
+
+
+async def test_logs_are_printed_container_by_container(capsys: pytest.CaptureFixture[str]) -> None:
+    world = World()
+    ended = [f.terminated("fetch"), f.terminated("build")]
+    last = [{"name": "push", "state": {"running": {}}}]
+    has_a_pod(
+        world, building(world), phase="Running", initContainerStatuses=ended, containerStatuses=last
+    )
+    assert await logs.show(world, "shop", "checkout", follow=False) == 0
+    lines = [click.unstyle(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith("---")] == [
+        "--- fetch",
+        "--- build",
+        "--- push",
+    ]
+    assert sum("says" in line for line in lines) == 3
+    assert not any("\x1b[31m" in line for line in lines)
+
+
+async def test_logs_of_a_build_that_failed_end_with_the_container_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    ended = [f.terminated("fetch"), f.terminated("build", 1)]
+    has_a_pod(
+        world, building(world), phase="Failed", initContainerStatuses=ended, containerStatuses=[]
+    )
+    assert await logs.show(world, "shop", "checkout", follow=True) == 0
+    assert "--- push" not in capsys.readouterr().out
+
+
+async def test_logs_say_why_there_are_none() -> None:
+    world = World()
+    added(world, "fresh")
+    added(world, "queued")
+    reported(world, "queued", "Unknown", "BuildQueued", build={"name": "q", "phase": "Queued"})
+    added(world, "pinned", image={"repository": "r.example.com/a", "digest": f.DIGEST})
+    added(world, "old")
+    reported(world, "old", "True", "Serving", build={"name": "old-build", "phase": "Succeeded"})
+    building(world)
+    for name, words in (
+        ("fresh", "does not exist yet; wait for it: goservice logs fresh -n shop --follow"),
+        ("queued", "is queued; wait for it"),
+        ("pinned", "builds nothing: spec.image.digest is set"),
+        ("old", "the log of build shop/old-build is gone with its pod"),
+        ("checkout", "has no pod yet; wait for it: add --follow"),
+    ):
+        with pytest.raises(Trouble) as told:
+            await logs.show(world, "shop", name, follow=False)
+        assert words in str(told.value)
+
+
+async def test_following_says_what_it_waits_for_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    job = building(world)
+    name = job["metadata"]["name"]
+    following = asyncio.ensure_future(logs.show(world, "shop", "checkout", follow=True, patience=0))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert f"waiting for the pod of Job shop/{name}" in click.unstyle(told.err)
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    has_a_pod(
+        world, job, phase="Pending", initContainerStatuses=[{"name": "fetch", "state": state}]
+    )
+    said = ""
+    while "ImagePullBackOff" not in said and not following.done():
+        await asyncio.sleep(0.1)
+        said += capsys.readouterr().err
+    assert "waiting for container fetch: ImagePullBackOff: no such image" in said
+    world.remove(spec.KIND, "shop", "checkout")
+    with pytest.raises(errors.NotFound):
+        await following
+
+
+def test_waiting_is_silent_at_first_and_never_says_a_thing_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    patient, hasty = logs.Waiting(3600), logs.Waiting(0)
+    patient.on("a pod")
+    assert capsys.readouterr().err == ""
+    for what in ("a pod", "a pod", "a container"):
+        hasty.on(what)
+    assert click.unstyle(capsys.readouterr().err).splitlines() == [
+        "waiting for a pod",
+        "waiting for a container",
+    ]
+
+
+# --- terminals and shells -----------------------------------------------------------------------------
+
+
+def test_colours_are_for_terminals_and_no_color_switches_them_off() -> None:
+    bad = {"given": "kind: Pod\n", "color": True}
+    arguments = ("validate", "-f", "-")
+    assert "\x1b[31m" in run(*arguments, **bad).stderr
+    assert "\x1b" not in run(*arguments, env={"NO_COLOR": "1"}, **bad).stderr
+    assert "\x1b" not in run(*arguments, given="kind: Pod\n").stderr
+
+
+def completed(*words: str, monkeypatch: pytest.MonkeyPatch, out: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr("sys.argv", ["kubectl_complete-goservice", *words])
+    cli.kubectl_complete()
+    return out.readouterr().out
+
+
+def test_kubectl_is_told_commands_options_and_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shell = {"monkeypatch": monkeypatch, "out": capsys}
+    commands = completed("", **shell).splitlines()
+    assert [line.partition("\t")[0] for line in commands[:-1]] == sorted(COMMANDS)
+    assert commands[-1] == ":4"
+    assert "--all-namespaces\t" in completed("status", "--all", **shell)
+    assert completed("validate", "-f", "che", **shell).splitlines()[-1] == ":0"
+    found = {"kind": "GoServiceList", "items": [f.body()], "metadata": {}}
+    with server(200, found) as address:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, address)))
+        assert completed("status", "ch", **shell).splitlines() == ["checkout", ":4"]
+        assert completed("logs", "x", **shell).splitlines() == [":4"]
+    assert completed("status", "ch", **shell).splitlines() == [":4"]

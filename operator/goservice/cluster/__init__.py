@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
@@ -339,7 +340,7 @@ async def connect(
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise errors.SettingsError(f"no connection to a cluster: {error}") from error
     client = ApiClient(configuration)
     client.user_agent = f"{names.OPERATOR}/{version or 'unknown'}"

@@ -1,0 +1,49 @@
+"""rebuild: ask for a build of the newest commit."""
+
+from __future__ import annotations
+
+import datetime
+
+import click
+
+from goservice import conditions, spec
+from goservice.cli import target as targets
+from goservice.cli.target import Target
+from goservice.cli.words import Trouble
+from goservice.cluster import Cluster
+
+
+@click.command()
+@targets.name_argument
+@targets.options
+def rebuild(name: str, target: Target) -> None:
+    """Build the newest commit again, even if nothing has changed.
+
+    It writes the annotation goservice.dev/rebuild-requested-at; the operator does the rest.
+
+    \b
+    Examples:
+      goservice rebuild checkout -n shop
+      goservice rebuild checkout && goservice logs checkout --follow
+    """
+    targets.ask(target, lambda cluster, where: request(cluster, where, name))
+
+
+async def request(cluster: Cluster, where: str, name: str) -> int:
+    """Write the request, and say what will come of it."""
+    wanted = (await targets.find_service(cluster, where, name)).get("spec") or {}
+    if (wanted.get("image") or {}).get("digest"):
+        raise Trouble(
+            f"goservice {where}/{name} builds nothing: spec.image.digest is set;"
+            " remove it to build again"
+        )
+    now = conditions.timestamp(datetime.datetime.now(datetime.UTC))
+    body = {"metadata": {"annotations": {spec.REBUILD_ANNOTATION: now}}}
+    await cluster.patch_merge(spec.KIND, where, name, body)
+    if wanted.get("suspend"):
+        click.echo(f"goservice/{name} is suspended; it is rebuilt once spec.suspend is false")
+    else:
+        click.echo(
+            f"goservice/{name} is to be rebuilt; follow it: goservice status {name} -n {where} -w"
+        )
+    return 0

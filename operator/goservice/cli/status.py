@@ -1,0 +1,190 @@
+"""status: how a service is doing, or all of them, as a person would tell it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from goservice.cli import target as targets
+from goservice.cli.target import Target
+from goservice.cluster import Cluster, Manifest
+from goservice.conditions import Type, find
+
+COLOURS = {"True": "green", "False": "red"}
+LABEL = 9
+
+
+@click.command()
+@targets.optional_name_argument
+@targets.options
+@click.option("-A", "--all-namespaces", is_flag=True, help="The services of all namespaces.")
+@click.option(
+    "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
+)
+@click.option("-w", "--watch", is_flag=True, help="Go on until the service is ready or stalled.")
+def status(
+    name: str | None, target: Target, all_namespaces: bool, output: str, watch: bool
+) -> None:
+    """Say how a service is doing, and what to do next.
+
+    With a NAME it ends with 0 when the service is ready, else with 1. Without one it lists the
+    namespace's services, or all with -A, and ends with 0.
+
+    \b
+    Examples:
+      goservice status checkout -n shop
+      goservice status checkout -n shop --watch
+      goservice status checkout -n shop -o json
+      goservice status -A
+    """
+    if name is None:
+        if watch:
+            raise click.UsageError("--watch needs a NAME; for many: kubectl get goservices --watch")
+        targets.ask(
+            target,
+            lambda cluster, where: show_all(cluster, None if all_namespaces else where, output),
+        )
+    if all_namespaces:
+        raise click.UsageError("-A is for all services; leave NAME out, or name one with -n")
+    targets.ask(target, lambda cluster, where: show(cluster, where, name, output, watch=watch))
+
+
+async def show(cluster: Cluster, where: str, name: str, output: str, *, watch: bool) -> int:
+    """One service, once or until it is ready or stalled; 0 when it is ready."""
+    last = ""
+    while True:
+        body = await targets.find_service(cluster, where, name)
+        seen = body.get("status") or {}
+        text = json.dumps(seen, indent=2) if output == "json" else story(body)
+        if text != last:
+            click.echo(text)
+            last = text
+        is_ready = is_current(body) and find(seen, Type.READY).get("status") == "True"
+        if not watch or is_ready or (is_current(body) and find(seen, Type.STALLED)):
+            return 0 if is_ready else 1
+        await asyncio.sleep(1)
+
+
+async def show_all(cluster: Cluster, where: str | None, output: str) -> int:
+    """A table of services, or their statuses as JSON."""
+    found = sorted(
+        await targets.all_services(cluster, where),
+        key=lambda body: (body["metadata"]["namespace"], body["metadata"]["name"]),
+    )
+    if output == "json":
+        rows = [
+            {
+                "namespace": body["metadata"]["namespace"],
+                "name": body["metadata"]["name"],
+                "status": body.get("status") or {},
+            }
+            for body in found
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    elif found:
+        click.echo(table(found, datetime.datetime.now(datetime.UTC), namespaces=where is None))
+    else:
+        place = f"in the namespace {where}; all there are: goservice status -A" if where else ""
+        click.echo(f"there are no GoServices {place}".rstrip(), err=True)
+    return 0
+
+
+def is_current(body: Manifest) -> bool:
+    """Whether the status speaks of the resource as it is now."""
+    seen = (body.get("status") or {}).get("observedGeneration")
+    return bool(seen == body["metadata"].get("generation"))
+
+
+def table(found: Iterable[Manifest], now: datetime.datetime, *, namespaces: bool) -> str:
+    """A row for each service."""
+    head = ["NAME", "READY", "REASON", "PODS", "COMMIT", "AGE"]
+    rows = [["NAMESPACE", *head] if namespaces else head]
+    for body in found:
+        metadata, seen = body["metadata"], body.get("status") or {}
+        ready = find(seen, Type.READY)
+        pods = f"{seen.get('readyReplicas', 0)}/{seen['replicas']}" if "replicas" in seen else "-"
+        row = [
+            str(metadata["name"]),
+            str(ready.get("status", "Unknown")),
+            str(ready.get("reason", "-")),
+            pods,
+            str((seen.get("commit") or {}).get("sha", "-"))[:12],
+            age(str(metadata.get("creationTimestamp", "")), now),
+        ]
+        rows.append([str(metadata["namespace"]), *row] if namespaces else row)
+    return "\n".join(_rows(rows))
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    place = rows[0].index("READY")
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if row is not rows[0]:
+            cells[place] = click.style(cells[place], fg=COLOURS.get(row[place], "yellow"))
+        yield "   ".join(cells).rstrip()
+
+
+def age(since: str, now: datetime.datetime) -> str:
+    """How long ago, in the largest unit, as kubectl has it."""
+    try:
+        seconds = int((now - datetime.datetime.fromisoformat(since)).total_seconds())
+    except ValueError:
+        return "-"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size}{unit}"
+    return f"{max(seconds, 0)}s"
+
+
+def story(body: Manifest) -> str:
+    """A service's status as a person would tell it."""
+    seen = body.get("status") or {}
+    ready = find(seen, Type.READY)
+    metadata = body["metadata"]
+    colour = COLOURS.get(str(ready.get("status")), "yellow")
+    reason = str(ready.get("reason", "the operator has not seen it yet"))
+    lines = [
+        f"{metadata['namespace']}/{metadata['name']}: {click.style(reason, fg=colour, bold=True)}"
+    ]
+    if ready.get("message"):
+        lines.append(f"  {ready['message']}")
+    if ready and not is_current(body) and not (body.get("spec") or {}).get("suspend"):
+        lines.append("  The operator has not acted on the newest change yet.")
+    lines += [_line(label, text) for label, text in _facts(seen) if text]
+    for kind in (Type.SOURCE_RESOLVED, Type.AUTOSCALED):
+        found = find(seen, kind)
+        if found.get("status") == "False" and found.get("reason") != ready.get("reason"):
+            lines.append(_line(kind, f"{found['reason']}: {found.get('message', '')}", "yellow"))
+    for warned in seen.get("warnings") or ():
+        lines.append(_line("Warning", f"{warned['field']}: {warned['message']}", "yellow"))
+    build = seen.get("build") or {}
+    if build.get("phase") == "Failed":
+        lines += [f"    {line}" for line in build.get("logTail", "").splitlines()[-12:]]
+        lines.append(_line("Log", build.get("logsCommand", "")))
+    return "\n".join(lines)
+
+
+def _line(label: str, text: str, colour: str | None = None) -> str:
+    shown = click.style(label, fg=colour) if colour else label
+    return f"  {shown}{' ' * max(1, LABEL - len(label))}{text}"
+
+
+def _facts(seen: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """What there is to know beside the verdict: label and text, empty where it is not known."""
+    commit = seen.get("commit") or {}
+    words = (str(commit.get("sha", ""))[:12], commit.get("message", ""), commit.get("author", ""))
+    yield "Commit", ", ".join(word for word in words if word)
+    yield "Serving", seen.get("servingImage", "")
+    if "replicas" in seen:
+        yield "Pods", f"{seen.get('readyReplicas', 0)} of {seen['replicas']} ready"
+    yield "URL", seen.get("url", "")
+    build = seen.get("build") or {}
+    if build:
+        why = ", ".join(build.get("trigger", ()))
+        yield "Build", f"{build['name']}: {build.get('phase', '')}" + (f" ({why})" if why else "")
