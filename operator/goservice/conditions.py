@@ -69,6 +69,16 @@ class Reason(StrEnum):
     SCALING_INACTIVE = "ScalingInactive"
 
 
+SAYS: Mapping[Type, str] = {
+    Type.READY: "This generation and commit serve (True), something is on its way (Unknown), a person must act (False).",
+    Type.RECONCILING: "Only while True: something is on its way.",
+    Type.STALLED: "Only while True: a person must act. The message says what to do.",
+    Type.SOURCE_RESOLVED: "The newest commit is known. A failing poll turns only this False.",
+    Type.BUILT: "The newest commit's image exists. Absent while image.digest is set, as SourceResolved is.",
+    Type.AVAILABLE: "Enough pods serve, of whichever version.",
+    Type.AUTOSCALED: "The autoscaler works. Absent without autoscaling.",
+}
+
 MEANING: Mapping[Reason, str] = {
     Reason.RESOLVING: "The repository is being asked for the newest commit.",
     Reason.BUILD_QUEUED: "The build waits for a place; the platform bounds how many run at once.",
@@ -110,6 +120,49 @@ MEANING: Mapping[Reason, str] = {
     Reason.SCALING: "The autoscaler is at work.",
     Reason.SCALING_INACTIVE: "The autoscaler cannot work; the message has its words.",
 }
+
+ADVICE: Mapping[Reason, str] = {
+    Reason.RESOLVING: "Wait.",
+    Reason.BUILD_QUEUED: "Wait, or ask the platform team for a higher `builds.maxConcurrent`.",
+    Reason.BUILDING: "Wait; follow it: `goservice logs NAME -f`.",
+    Reason.ROLLING_OUT: "Wait. After 15 s without progress the message says what holds up a pod.",
+    Reason.SERVING: "Nothing.",
+    Reason.SUSPENDED: "Set `suspend: false` to go on.",
+    Reason.INVALID_SPEC: "Correct the field; `goservice validate -f FILE` finds all of them at once.",
+    Reason.FORBIDDEN_BY_PLATFORM: "Use an allowed value, or ask the platform team to allow yours.",
+    Reason.NOT_OWNED: "Rename the GoService, or delete the other object. Looked at again each minute.",
+    Reason.CPU_REQUEST_MISSING: "Set `resources.requests.cpu`, such as 100m.",
+    Reason.PROGRESS_DEADLINE_EXCEEDED: "Read what the message says of the pods. The old version serves on; correct the spec or push a commit.",
+    Reason.REVISION_NOT_FOUND: "Correct `source.git.revision`, or push the branch or tag. Asked again at each poll.",
+    Reason.GIT_AUTHENTICATION_FAILED: "Correct `source.git.url`; only public repositories can be fetched. Asked again at each poll.",
+    Reason.GIT_UNAVAILABLE: "Wait. If it lasts: is the git server up, and may the cluster reach it?",
+    Reason.UNSAFE_SOURCE: "Mend what the message names: a link that leads out of the repository, an address that redirects.",
+    Reason.NO_GO_MOD: "Set `source.git.directory` to the folder that has go.mod.",
+    Reason.NO_MAIN_PACKAGE: "Set `build.package` to a folder with `package main`, such as ./cmd/checkout.",
+    Reason.GO_VERSION_TOO_OLD: "Set `build.builderImage` to a newer Go, or lower the go line of go.mod.",
+    Reason.MODULE_DOWNLOAD_FAILED: "Read the log tail. Look at go.mod, go.sum (`go mod tidy`) and `build.modules.proxy`. Private modules cannot be had.",
+    Reason.COMPILE_FAILED: "The log tail has the compiler's words. Correct the code and push.",
+    Reason.BASE_IMAGE_NOT_FOUND: "Correct `build.builderImage` or `build.baseImage`; it must be pullable without a login.",
+    Reason.PUSH_DENIED: "See that the Secret of `image.pushSecretRef` may write to `image.repository`, then `goservice rebuild NAME`.",
+    Reason.OUT_OF_MEMORY: "Raise `build.resources.limits.memory`.",
+    Reason.DEADLINE_EXCEEDED: "Raise `build.timeoutSeconds`, or see in the log what hangs.",
+    Reason.BUILD_FAILED: "Read the log tail, then the whole log: `goservice logs NAME`.",
+    Reason.EVICTED: "Wait; if it comes back, raise `build.resources.requests`.",
+    Reason.NODE_LOST: "Wait.",
+    Reason.DISK_FULL: "Wait; if it comes back, raise `build.resources.limits.ephemeral-storage`, or ask the platform team for higher size limits.",
+    Reason.REGISTRY_UNAVAILABLE: "Wait. If it lasts: is the registry up, and may the cluster reach it?",
+    Reason.RETRIES_EXHAUSTED: "The message says what failed. Once that is mended: `goservice rebuild NAME`.",
+    Reason.SECRET_NOT_FOUND: "Create the Secret that the message names.",
+    Reason.POD_SECURITY_VIOLATION: "Builds need level `baseline` (operations.md, Namespaces). Or build in another namespace and set `image.digest` here.",
+    Reason.CLUSTER_REFUSED: "Mend what the message says: a quota, a policy, a missing right. Tried again each minute.",
+    Reason.SUCCEEDED: "Nothing.",
+    Reason.RESOLVED: "Nothing.",
+    Reason.AVAILABLE: "Nothing.",
+    Reason.UNAVAILABLE: "Read Ready's message.",
+    Reason.SCALING: "Nothing.",
+    Reason.SCALING_INACTIVE: "Wait for the first metrics; if they never come, `kubectl top pods` tells whether metrics-server works.",
+}
+"""What a person does about it. Fields are those of spec; NAME is the service."""
 
 
 def known(text: object) -> Reason | None:

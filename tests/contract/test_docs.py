@@ -1,77 +1,119 @@
-"""The docs name everything that there is: fields, reasons, settings, metrics, commands."""
+"""The docs are what the types say, their examples are good, and what they point at is there."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from goservice import cli, conditions, metrics, settings, spec
-from goservice.spec.types import Model
+import reference
+from goservice import cli, conditions, spec
 
 ROOT = Path(__file__).parents[2]
-GOSERVICE = (ROOT / "docs" / "goservice.md").read_text()
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
-README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / "README.md",
+    *reference.pages(),
+    *sorted((ROOT / "docs" / "decisions").glob("*.md")),
+]
 
 
-def models(annotation: Any) -> Iterator[type[Model]]:
-    if isinstance(annotation, type) and issubclass(annotation, Model):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from models(argument)
+@pytest.mark.parametrize("page", reference.pages(), ids=lambda page: page.name)
+def test_every_table_is_as_the_types_have_it(page: Path) -> None:
+    text = page.read_text()
+    assert reference.page(text) == text, f"docs/{page.name} is out of date: make docs"
 
 
-def fields(model: type[Model], seen: set[type[Model]]) -> Iterator[tuple[str, str]]:
-    seen.add(model)
-    model.model_rebuild()  # A field of a class that is written below has no alias before.
-    for name, field in model.model_fields.items():
-        yield field.alias or name, field.description or ""
-        for below in models(field.annotation):
-            if below not in seen:
-                yield from fields(below, seen)
+def test_every_part_of_the_api_has_its_table() -> None:
+    asked = {topic for page in reference.pages() for topic in reference.asked(page.read_text())}
+    assert reference.topics() <= asked
 
 
-@pytest.mark.parametrize("field", sorted(set(fields(spec.Spec, set()))))
-def test_every_field_has_its_row(field: tuple[str, str]) -> None:
-    name, description = field
-    assert description
-    assert f"| `{name}` |" in GOSERVICE
-    assert description in GOSERVICE
+def test_a_table_that_was_changed_by_hand_is_noticed() -> None:
+    page = "<!-- reference: conditions -->\n| `Ready` | is fine |\n<!-- end -->\n"
+    assert "is fine" not in reference.page(page)
+    assert "`Ready`" in reference.page(page)
 
 
-def test_every_reason_and_condition_is_explained() -> None:
-    assert set(conditions.MEANING) == set(conditions.Reason)
-    for reason, meaning in conditions.MEANING.items():
-        assert f"| `{reason}` | {meaning} |" in GOSERVICE
-    for kind in conditions.Type:
-        assert f"| `{kind}` |" in GOSERVICE
+def test_every_reason_is_explained_and_has_advice() -> None:
+    assert set(conditions.MEANING) == set(conditions.Reason) == set(conditions.ADVICE)
+    assert set(conditions.SAYS) == set(conditions.Type)
 
 
-def sections(section: type[settings.Section], path: str = "") -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        full = f"{path}.{field.alias or name}".strip(".")
-        below = field.annotation
-        if (
-            isinstance(below, type)
-            and issubclass(below, settings.Section)
-            and below is not settings.Compute
-        ):
-            yield from sections(below, full)
+# --- what a change does ---------------------------------------------------------------------------
+
+
+def leaves(node: Any, path: str = "") -> Iterator[str]:
+    for name, below in node.get("properties", {}).items():
+        full = f"{path}.{name}".strip(".")
+        inside = below.get("items", below)
+        if "properties" in inside:
+            yield from leaves(inside, full)
         else:
             yield full
 
 
-@pytest.mark.parametrize("setting", list(sections(settings.Settings)))
-def test_every_setting_has_its_row(setting: str) -> None:
-    assert f"| `{setting}` |" in OPERATIONS
+def test_every_field_has_a_value_that_is_tried() -> None:
+    tried = tuple(reference.PROBES)
+    for path in leaves(reference.crd.schema(spec.Spec)):
+        assert any(path == known or path.startswith(f"{known}.") for known in tried), path
 
 
-@pytest.mark.parametrize("metric", list(metrics.NAMES))
-def test_every_metric_has_its_row(metric: str) -> None:
-    assert f"| `{metric}` |" in OPERATIONS
+@pytest.mark.parametrize(
+    ("path", "effect"),
+    [
+        ("build.tags", "rebuild"),
+        ("build.baseImage", "rebuild"),
+        ("timeZone", "rebuild"),
+        ("env", "restart"),
+        ("image.digest", "restart"),
+        ("image.pullSecretRefs", "restart"),
+        ("build.timeoutSeconds", "none"),
+        ("rollout.maxSurge", "none"),
+        ("autoscaling", "none"),
+        ("suspend", "none"),
+    ],
+)
+def test_the_effect_of_a_change_is_found_by_making_one(path: str, effect: str) -> None:
+    assert reference.effect(path) == effect
+
+
+# --- examples -------------------------------------------------------------------------------------
+
+
+def examples() -> Iterator[Any]:
+    for page in PAGES:
+        for number, block in enumerate(
+            re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+        ):
+            body = yaml.safe_load(block)
+            if body.get("kind", spec.KIND) == spec.KIND and "spec" in body:
+                yield pytest.param(body, id=f"{page.name}-{number}")
+
+
+EXAMPLES = list(examples())
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 10
+
+
+@pytest.mark.parametrize("body", EXAMPLES)
+def test_every_example_is_valid(body: dict[str, Any]) -> None:
+    head = {
+        "apiVersion": spec.API_VERSION,
+        "kind": spec.KIND,
+        "metadata": {"name": "checkout", "namespace": "shop"},
+    }
+    done = CliRunner().invoke(cli.main, ["validate", "-f", "-"], yaml.safe_dump({**head, **body}))
+    assert done.exit_code == 0, done.output
+
+
+# --- commands and links ------------------------------------------------------------------------------
 
 
 def test_every_command_is_in_the_changelog() -> None:
@@ -81,7 +123,29 @@ def test_every_command_is_in_the_changelog() -> None:
             assert f"`{name}`" in changelog
 
 
-def test_every_command_has_an_example() -> None:
-    for name, command in cli.main.commands.items():
-        if not command.hidden:
-            assert f"goservice {name}" in (command.help or "")
+def anchors(page: Path) -> set[str]:
+    """What headings are called in links, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 _-]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_the_commands_of_the_makefile_fit_a_screen() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z0-9-]+):.*## (.*)$", text, re.MULTILINE)
+    groups = re.findall(r"^##@ (.*)$", text, re.MULTILINE)
+    assert len(targets) + len(groups) <= 23
+    assert all(len(f"  make {name:<12} {words}") <= 80 for name, words in targets)
+    for name in ("demo", "demo-down", "test", "docs", "image"):
+        assert name in dict(targets)

@@ -1,0 +1,475 @@
+"""The tables of the documentation, made from what they describe: `make docs` writes them.
+
+A page says where a table goes with a pair of comments, `<!-- reference: spec source -->` and
+`<!-- end -->`; what stands between them is written anew. A test fails when a page is out of date or
+a part of the API is in no table. Nothing here knows a field, a reason or a setting by name, but for
+`PROBES`, the values that are tried to see what a change of a field does.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic_core import PydanticUndefined
+
+from goservice import cluster, conditions, crd, metrics, names, resources, settings, spec
+from goservice.data import data_dir
+from goservice.spec.status import Status
+
+PAGES = Path(__file__).parent
+PACKAGE = PAGES.parent / "operator" / "goservice"
+MARKED = re.compile(r"(<!-- reference: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+MANY = 12
+"""An enumeration longer than this is counted, not listed."""
+
+Schema = Mapping[str, Any]
+Row = Sequence[str]
+
+
+def page(text: str) -> str:
+    """A page with every table written anew."""
+    return MARKED.sub(lambda found: f"{found[1]}{_made(found[2])}\n{found[3]}", text)
+
+
+def topics() -> set[str]:
+    """Every table that some page must have."""
+    fields = [f"spec {name}" for name in crd.schema(spec.Spec)["properties"]]
+    return {*(f"fields {name.partition(' ')[2]}" for name in fields), *SINGLE}
+
+
+def asked(text: str) -> Iterator[str]:
+    """The topics that a page asks for; `fields a, b` is one for each."""
+    for found in MARKED.finditer(text):
+        topic, _, arguments = found[2].partition(" ")
+        yield from (f"{topic} {a.strip()}".strip() for a in arguments.split(","))
+
+
+def _made(request: str) -> str:
+    topic, _, arguments = request.partition(" ")
+    if topic in MANY_TIMES:
+        return MANY_TIMES[topic]([argument.strip() for argument in arguments.split(",")])
+    return SINGLE[topic]()
+
+
+def _table(head: Row, rows: Iterator[Row] | Sequence[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines
+    )
+
+
+def _code(text: object) -> str:
+    return f"`{text}`" if text not in ("", None) else ""
+
+
+# --- spec and status ------------------------------------------------------------------------------
+
+
+def _fields(wanted: Sequence[str]) -> str:
+    """The fields of one group or more: name, default, what it takes, what a change does."""
+    whole = crd.schema(spec.Spec)
+    rows = [
+        [_code(path), _default(node, required), _takes(node), _change(path), _words(node)]
+        for path, node, required in _leaves(whole, wanted)
+    ]
+    return _table(["field", "default", "takes", "a change", ""], rows)
+
+
+def _status() -> str:
+    rows = [
+        [_code(path), _takes(node) if "enum" in node else "", _words(node)]
+        for path, node, _ in _leaves(
+            crd.schema(Status), list(Status.model_json_schema()["properties"])
+        )
+    ]
+    return _table(["field", "values", ""], rows)
+
+
+def _leaves(whole: Schema, wanted: Sequence[str]) -> Iterator[tuple[str, Schema, bool]]:
+    """Path, schema and whether it is required, of every field; a shape that was shown is named."""
+    shown: dict[str, str] = {}
+    for name in wanted:
+        yield from _below(name, whole["properties"][name], name in whole.get("required", ()), shown)
+
+
+def _below(
+    path: str, node: Schema, required: bool, shown: dict[str, str]
+) -> Iterator[tuple[str, Schema, bool]]:
+    item = node.get("items", node)
+    fields: Mapping[str, Schema] = item.get("properties", {})
+    if not fields:
+        yield path, node, required
+        return
+    shape = json.dumps(fields, sort_keys=True)
+    if shape in shown and len(fields) > 1:
+        same = f"{_words(node)} Its fields are those of `{shown[shape]}`."
+        yield path, {**node, "description": same}, required
+        return
+    shown.setdefault(shape, path)
+    if "description" in node:
+        yield path, node, required
+    for name, below in fields.items():
+        inside = f"{path}[].{name}" if "items" in node else f"{path}.{name}"
+        yield from _below(inside, below, name in item.get("required", ()), shown)
+
+
+def _words(node: Schema) -> str:
+    return " ".join(str(node.get("description", "")).split())
+
+
+def _default(node: Schema, required: bool) -> str:
+    if required:
+        return "required"
+    default = node.get("default")
+    return (
+        ""
+        if default in (None, {})
+        else _code(json.dumps(default) if isinstance(default, (list, bool)) else default)
+    )
+
+
+def _takes(node: Schema) -> str:
+    """What a value must be, as far as the schema says it."""
+    kind = node.get("type", "")
+    if "enum" in node:
+        choices = node["enum"]
+        return (
+            ", ".join(map(_code, choices))
+            if len(choices) <= MANY
+            else f"one of {len(choices)} names"
+        )
+    allowed = [
+        rule["message"].removeprefix("must be ")
+        for rule in node.get("x-kubernetes-validations", ())
+        if rule["message"].startswith("must be ") and "fieldPath" not in rule
+    ]
+    if "anyOf" in node or kind == "string":
+        return _text(node, allowed)
+    if kind in ("integer", "number"):
+        return _number(node)
+    if kind == "boolean":
+        return "`true`, `false`"
+    if kind == "array":
+        least = f"{node['minItems']} to " if "minItems" in node else "up to "
+        item = node["items"]
+        inside = "" if "properties" in item else f": {_takes(item)}"
+        return f"{least}{node.get('maxItems', '')} items{inside}"
+    if "additionalProperties" in node:
+        inside = _takes(node["additionalProperties"])
+        return f"up to {node.get('maxProperties', '')} names and values: {inside}"
+    return ""
+
+
+def _text(node: Schema, allowed: Sequence[str]) -> str:
+    form = {"date-time": "a time"}.get(str(node.get("format")), "")
+    said = [words for words in (*allowed, form) if words]
+    longest = node.get("maxLength")
+    if longest and not any("at most" in words for words in said) and "anyOf" not in node:
+        said.append(f"at most {longest} characters")
+    return ", ".join(said) or "text"
+
+
+def _number(node: Schema) -> str:
+    least, most = node.get("minimum"), node.get("maximum")
+    if most is None or most >= 2**31 - 1:
+        return f"a number from {least}" if least is not None else "a number"
+    return f"{least} to {most}"
+
+
+def _refused(wanted: Sequence[str]) -> str:
+    """The rules over several fields that the API server and `goservice validate` hold."""
+    whole = crd.schema(spec.Spec)
+    every = [
+        (f"{name}{path}", message)
+        for name in wanted
+        for path, message in _rules("", whole["properties"][name])
+    ]
+    every += [
+        (rule["fieldPath"].lstrip("."), rule["message"])
+        for rule in whole["x-kubernetes-validations"]
+        if rule["fieldPath"].lstrip(".").split(".")[0] in wanted
+    ]
+    merged: dict[str, list[str]] = {}
+    for path, message in every:
+        merged.setdefault(message, []).append(_code(path))
+    return "\n".join(f"- {', '.join(paths)} {message}." for message, paths in merged.items())
+
+
+def _rules(path: str, node: Schema) -> Iterator[tuple[str, str]]:
+    for rule in node.get("x-kubernetes-validations", ()):
+        if "properties" in node or not rule["message"].startswith("must be "):
+            yield path + rule.get("fieldPath", ""), rule["message"]
+    if "items" in node:
+        yield from _rules(f"{path}[]", node["items"])
+    for name, below in node.get("properties", {}).items():
+        yield from _rules(f"{path}.{name}", below)
+
+
+# --- what a change does ---------------------------------------------------------------------------
+
+PROBES: dict[str, Any] = {
+    "source.git.url": "https://git.example.com/other.git",
+    "source.git.revision": "stable",
+    "source.git.directory": "service",
+    "source.pollIntervalSeconds": 10,
+    "build.package": "./cmd/a",
+    "build.binary": "other",
+    "build.builderImage": "golang:1.26-alpine3.23",
+    "build.base": "Busybox",
+    "build.baseImage": "alpine:3.23",
+    "build.packages": ["git"],
+    "build.packageMirror": "https://mirror.example.com",
+    "build.files": [{"from": "a", "to": "/a"}],
+    "build.tags": ["a"],
+    "build.variables": [{"name": "main.a", "value": "b"}],
+    "build.modules": {"proxy": "direct", "download": "BeforeSource"},
+    "build.resources": {"limits": {"memory": "1Gi"}},
+    "build.timeoutSeconds": 600,
+    "build.history": {"succeeded": 9},
+    "image.repository": "registry.example.com/other",
+    "image.digest": "sha256:" + "1" * 64,
+    "image.tag": "$(COMMIT)",
+    "image.pushSecretRef": {"name": "push"},
+    "image.pullSecretRefs": [{"name": "pull"}],
+    "user": {"uid": 20000, "name": "other"},
+    "timeZone": "Asia/Tokyo",
+    "replicas": 2,
+    "ports": [{"name": "web", "port": 9090}],
+    "args": ["a"],
+    "env": [{"name": "A", "value": "b"}],
+    "envFrom": [{"configMapRef": {"name": "a"}}],
+    "resources": {"limits": {"memory": "512Mi"}},
+    "go": {"memoryLimitPercent": 80},
+    "probes": {"liveness": {"httpGet": {"path": "/a"}}},
+    "autoscaling": {"maxReplicas": 3},
+    "rollout.maxSurge": 1,
+    "rollout.maxUnavailable": 1,
+    "rollout.progressDeadlineSeconds": 60,
+    "rollout.terminationGracePeriodSeconds": 40,
+    "rollout.preStopSeconds": 1,
+    "disruption": {"maxUnavailable": 2},
+    "suspend": True,
+}
+"""Another value of every field, or of a group whose fields all do the same."""
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "build.baseImage": {"build": {"base": "Alpine"}},
+    "build.packageMirror": {"build": {"packages": ["tzdata"]}},
+}
+"""What must be there before a field may be set."""
+
+SETTINGS = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {})
+COMMIT = "0" * 40
+
+
+def _change(path: str) -> str:
+    """What a change of a field does to what is there: found by making one."""
+    parts = path.replace("[]", "").split(".")
+    for end in range(len(parts), 0, -1):
+        prefix = ".".join(parts[:end])
+        if prefix in PROBES:
+            return effect(prefix)
+    return ""
+
+
+def effect(path: str) -> str:
+    """`rebuild` makes a new image, `restart` new pods of the same image, `none` neither."""
+    before, after = _spec(path, changed=False), _spec(path, changed=True)
+    if after.spec.image.digest:
+        return "restart"
+    if names.inputs(before, SETTINGS, COMMIT) != names.inputs(after, SETTINGS, COMMIT):
+        return "rebuild"
+    restarts = _template(before) != _template(after)
+    return "restart" if restarts else "none"
+
+
+def _spec(path: str, *, changed: bool) -> spec.GoService:
+    body: dict[str, Any] = {
+        "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
+        "image": {"repository": "registry.example.com/shop/checkout"},
+    }
+    for group, fields in NEEDED.get(path, {}).items():
+        body[group] = {**body.get(group, {}), **fields}
+    if changed:
+        *parents, last = path.split(".")
+        place = body
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = PROBES[path]
+    return spec.parse({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": body})
+
+
+def _template(service: spec.GoService) -> str:
+    running = resources.Running("image", service.spec.user.uid, service.spec.time_zone)
+    return resources.template_inputs(service, SETTINGS, running)
+
+
+# --- conditions, settings, metrics, rights, modules, commands ---------------------------------------
+
+
+def _conditions() -> str:
+    rows = [[_code(kind), conditions.SAYS[kind]] for kind in conditions.Type]
+    return _table(["condition", "says"], rows)
+
+
+def _reasons() -> str:
+    rows = [[_code(r), conditions.MEANING[r], conditions.ADVICE[r]] for r in conditions.Reason]
+    return _table(["reason", "means", "what to do"], rows)
+
+
+def _settings() -> str:
+    return _table(["setting", "default", "takes", ""], list(_section(settings.Settings, "")))
+
+
+def _section(section: type[settings.Section], path: str, about: str = "") -> Iterator[Row]:
+    schema = section.model_json_schema(by_alias=True)
+    for name, field in section.model_fields.items():
+        alias = field.alias or name
+        full = f"{path}.{alias}".strip(".")
+        below = field.annotation
+        if isinstance(below, type) and issubclass(below, settings.Section):
+            inside = f"{about} {field.description}" if below is settings.Compute else ""
+            yield from _section(below, full, inside)
+            continue
+        default = field.default
+        if default is PydanticUndefined:
+            shown = "required"
+        elif isinstance(default, bool):
+            shown = _code(json.dumps(default))
+        else:
+            shown = _code(default) if default not in ((), {}) else ""
+        yield [
+            _code(full),
+            shown,
+            _takes_setting(schema["properties"][alias]),
+            field.description or "",
+        ]
+
+
+def _takes_setting(node: Schema) -> str:
+    if "enum" in node:
+        return ", ".join(map(_code, node["enum"]))
+    if any("const" in choice for choice in node.get("anyOf", ())):
+        return "text, may be empty"
+    match node.get("type"):
+        case "array":
+            return "a list"
+        case "object":
+            return "names and quantities, such as `cpu: 100m`"
+        case "boolean":
+            return "`true`, `false`"
+        case "integer" | "number":
+            least, most = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum")
+            above = "above" if "exclusiveMinimum" in node else "from"
+            return f"{least} to {most}" if most is not None else f"a number {above} {least}"
+        case _:
+            return "text"
+
+
+def _metrics() -> str:
+    counted = metrics.Metrics().registry.collect()
+    kinds = {family.name: family.type for family in counted}
+    rows = [[_code(n), kinds[n.removesuffix("_total")], text] for n, text in metrics.NAMES.items()]
+    return _table(["metric", "type", ""], rows)
+
+
+def _rights() -> str:
+    order = ["get", "list", "watch", "create", "update", "patch", "delete"]
+    rows = [
+        [_code(resource), ", ".join(sorted(verbs, key=order.index))]
+        for resource, verbs in cluster.ACCESS.items()
+    ]
+    return _table(["resource", "verbs"], rows)
+
+
+def _modules() -> str:
+    """Each module and package, and the first sentence of what it says of itself."""
+    rows = []
+    for file in sorted(PACKAGE.iterdir()):
+        source = file / "__init__.py" if file.is_dir() else file
+        if not source.is_file() or file.name == "__init__.py":
+            continue
+        text = ast.get_docstring(ast.parse(source.read_text())) or ""
+        rows.append([_code(file.stem), " ".join(text.partition("\n\n")[0].split())])
+    return _table(["module", "says of itself"], rows)
+
+
+def _layers() -> str:
+    """The import contract's layers, the uppermost first."""
+    project = tomllib.loads((PAGES.parent / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    lines = [layer.replace("goservice.", "").replace(" | ", "  ") for layer in layers]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _commands() -> str:
+    rows = [
+        [f"[`goservice {name}`](#goservice-{name})", command.get_short_help_str(200)]
+        for name, command in _visible()
+    ]
+    return _table(["command", ""], rows)
+
+
+def _help() -> str:
+    """The help of each command, as a terminal shows it."""
+    return "\n\n".join(
+        f"## goservice {name}\n\n```\n{_helped(command, name)}\n```" for name, command in _visible()
+    )
+
+
+def _visible() -> list[tuple[str, click.Command]]:
+    group = importlib.import_module("goservice.cli").main
+    return [(name, command) for name, command in group.commands.items() if not command.hidden]
+
+
+def _helped(command: click.Command, name: str) -> str:
+    settings_of_group = {"help_option_names": ["-h", "--help"]}
+    with click.Context(
+        command, info_name=f"goservice {name}", terminal_width=80, **settings_of_group
+    ) as context:
+        return command.get_help(context)
+
+
+SINGLE: dict[str, Callable[[], str]] = {
+    "status": _status,
+    "conditions": _conditions,
+    "reasons": _reasons,
+    "settings": _settings,
+    "metrics": _metrics,
+    "rights": _rights,
+    "modules": _modules,
+    "layers": _layers,
+    "commands": _commands,
+    "help": _help,
+}
+MANY_TIMES: dict[str, Callable[[Sequence[str]], str]] = {"fields": _fields, "refused": _refused}
+
+
+def pages() -> list[Path]:
+    """Every page that may hold a table."""
+    return sorted(PAGES.glob("*.md"))
+
+
+def main() -> int:
+    """Write every page anew."""
+    for file in pages():
+        before = file.read_text()
+        after = page(before)
+        if after != before:
+            file.write_text(after)
+            print(f"written: docs/{file.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
