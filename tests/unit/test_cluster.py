@@ -146,7 +146,7 @@ async def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}},
     ]
-    query = {"limit": "500", "labelSelector": "a=b,c!=d", "fieldSelector": "x=y"}
+    query = {"limit": "100", "labelSelector": "a=b,c!=d", "fieldSelector": "x=y"}
     assert server.seen == [
         ("GET", "/api/v1/pods", query, None),
         ("GET", "/api/v1/pods", {**query, "continue": "next"}, None),

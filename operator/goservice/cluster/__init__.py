@@ -50,7 +50,7 @@ __all__ = [
     "connect",
 ]
 
-PAGE_SIZE = 500
+PAGE_SIZE = 100
 _LIST_RESTARTS = 3
 
 _JSON = "application/json"

@@ -305,7 +305,8 @@ async def _nudge(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
 async def _check(cluster: Cluster, settings: Settings) -> None:
     """Fail at once, in words, where a right or the CRD is missing."""
     namespace = settings.namespaces[0] if settings.namespaces else None
-    await cluster.list(spec.KIND, namespace)
+    # Whether the CRD is there, without fetching what may be thousands.
+    await cluster.list(spec.KIND, namespace, field_selector="metadata.name=none")
     for resource, verbs in sorted(ACCESS.items()):
         for verb in sorted(verbs & {"list", "watch"}):
             if not await cluster.can_i(verb, resource, namespace=namespace):

@@ -124,7 +124,7 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.persistence.consistency_timeout = 0
     result.queueing.worker_limit = None
     result.queueing.idle_timeout = 0.5
-    result.watching.chunk_size = 500
+    result.watching.chunk_size = 100
     result.watching.inactivity_timeout = quiet_seconds
     result.watching.reconnect_backoff = 0.5
     result.watching.connect_timeout = 10
