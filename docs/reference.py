@@ -9,6 +9,7 @@ a part of the API is in no table. Nothing here knows a field, a reason or a sett
 from __future__ import annotations
 
 import ast
+import copy
 import importlib
 import json
 import re
@@ -244,6 +245,7 @@ PROBES: dict[str, Any] = {
     "timeZone": "Asia/Tokyo",
     "replicas": 2,
     "ports": [{"name": "web", "port": 9090}],
+    "ports.servicePort": 8081,
     "args": ["a"],
     "env": [{"name": "A", "value": "b"}],
     "envFrom": [{"configMapRef": {"name": "a"}}],
@@ -264,6 +266,7 @@ PROBES: dict[str, Any] = {
 NEEDED: dict[str, dict[str, Any]] = {
     "build.baseImage": {"build": {"base": "Alpine"}},
     "build.packageMirror": {"build": {"packages": ["tzdata"]}},
+    "ports.servicePort": {"ports": [{"name": "http", "port": 8080}]},
 }
 """What must be there before a field may be set."""
 
@@ -297,20 +300,20 @@ def _spec(path: str, *, changed: bool) -> spec.GoService:
         "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
         "image": {"repository": "registry.example.com/shop/checkout"},
     }
-    for group, fields in NEEDED.get(path, {}).items():
-        body[group] = {**body.get(group, {}), **fields}
+    body |= copy.deepcopy(NEEDED.get(path, {}))
     if changed:
         *parents, last = path.split(".")
         place = body
         for parent in parents:
-            place = place.setdefault(parent, {})
+            below = place.setdefault(parent, {})
+            place = below[0] if isinstance(below, list) else below
         place[last] = PROBES[path]
     return spec.parse({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": body})
 
 
-def _template(service: spec.GoService) -> str:
+def _template(service: spec.GoService) -> Mapping[str, Any]:
     running = resources.Running("image", service.spec.user.uid, service.spec.time_zone)
-    return resources.template_inputs(service, SETTINGS, running)
+    return resources.pod_template(service, SETTINGS, running)
 
 
 # --- conditions, settings, metrics, rights, modules, commands ---------------------------------------

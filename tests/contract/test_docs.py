@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import reference
 from goservice import cli, conditions, spec
 
 ROOT = Path(__file__).parents[2]
+KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
 PAGES = [
     ROOT / "README.md",
     *reference.pages(),
@@ -70,6 +74,8 @@ def test_every_field_has_a_value_that_is_tried() -> None:
         ("build.baseImage", "rebuild"),
         ("timeZone", "rebuild"),
         ("env", "restart"),
+        ("ports", "restart"),
+        ("ports.servicePort", "none"),
         ("image.digest", "restart"),
         ("image.pullSecretRefs", "restart"),
         ("build.timeoutSeconds", "none"),
@@ -111,6 +117,24 @@ def test_every_example_is_valid(body: dict[str, Any]) -> None:
     }
     done = CliRunner().invoke(cli.main, ["validate", "-f", "-"], yaml.safe_dump({**head, **body}))
     assert done.exit_code == 0, done.output
+
+
+def test_the_overlay_of_the_install_is_one(tmp_path: Path) -> None:
+    """The page's own kustomization, with kubectl, on this checkout's manifests."""
+    overlay = tmp_path / "my-install"
+    overlay.mkdir()
+    shutil.copytree(ROOT / "manifests", tmp_path / "manifests")
+    shutil.copy(ROOT / "manifests" / "operator" / "settings.yaml", overlay)
+    page = (ROOT / "docs" / "operations.md").read_text()
+    (text,) = (t for t in re.findall(r" *```yaml\n(.*?)```", page, re.DOTALL) if "manifests" in t)
+    (overlay / "kustomization.yaml").write_text(text)
+    command = [str(KUBECTL), "kustomize", str(overlay)]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    objects = {(o["kind"], o["metadata"]["name"]): o for o in yaml.safe_load_all(made)}
+    pod = objects["Deployment", "goservice-operator"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == "registry.example.com/goservice-operator:0.1.0"
+    assert ("ConfigMap", pod["volumes"][0]["configMap"]["name"]) in objects
+    assert "CustomResourceDefinition" not in {kind for kind, _ in objects}
 
 
 # --- commands and links ------------------------------------------------------------------------------

@@ -378,6 +378,8 @@ async def test_names_are_told_of_the_own_namespace_where_all_may_not_be_listed()
     world.before = refuse
     with pytest.raises(Trouble, match="did you mean checkout"):
         await status.show(world, "shop", "checkuot", "text", watch=False)
+    with pytest.raises(Trouble, match="goservice status -n NAMESPACE"):
+        await status.show_all(world, None, "text")
 
 
 async def test_status_ends_as_the_service_is(capsys: pytest.CaptureFixture[str]) -> None:

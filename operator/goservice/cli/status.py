@@ -12,8 +12,10 @@ import click
 
 from goservice.cli import target as targets
 from goservice.cli.target import Target
+from goservice.cli.words import Trouble
 from goservice.cluster import Cluster, Manifest
 from goservice.conditions import Type, find
+from goservice.errors import Forbidden
 
 COLOURS = {"True": "green", "False": "red"}
 LABEL = 9
@@ -72,8 +74,16 @@ async def show(cluster: Cluster, where: str, name: str, output: str, *, watch: b
 
 async def show_all(cluster: Cluster, where: str | None, output: str) -> int:
     """A table of services, or their statuses as JSON."""
+    try:
+        listed = await targets.all_services(cluster, where)
+    except Forbidden as error:
+        if where is not None:
+            raise
+        raise Trouble(
+            f"not allowed: {error}; name a namespace instead: goservice status -n NAMESPACE"
+        ) from None
     found = sorted(
-        await targets.all_services(cluster, where),
+        listed,
         key=lambda body: (body["metadata"]["namespace"], body["metadata"]["name"]),
     )
     if output == "json":
