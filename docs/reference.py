@@ -286,13 +286,18 @@ def _change(path: str) -> str:
 
 def effect(path: str) -> str:
     """`rebuild` makes a new image, `restart` new pods of the same image, `none` neither."""
-    before, after = _spec(path, changed=False), _spec(path, changed=True)
+    before, after = services(path)
     if after.spec.image.digest:
         return "restart"
     if names.inputs(before, SETTINGS, COMMIT) != names.inputs(after, SETTINGS, COMMIT):
         return "rebuild"
     restarts = _template(before) != _template(after)
     return "restart" if restarts else "none"
+
+
+def services(path: str) -> tuple[spec.GoService, spec.GoService]:
+    """A service before and after a change of the field."""
+    return _spec(path, changed=False), _spec(path, changed=True)
 
 
 def _spec(path: str, *, changed: bool) -> spec.GoService:

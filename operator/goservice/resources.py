@@ -185,9 +185,11 @@ def template_inputs(service: GoService, settings: Settings, running: Running) ->
     written = spec.dump(service.spec)
     reach: Manifest = {
         key: written[key]
-        for key in ("ports", "args", "env", "envFrom", "resources", "go", "probes")
+        for key in ("ports", "args", "env", "envFrom", "resources", "probes")
         if key in written
     }
+    if "go" in written:
+        reach["runtime"] = written["go"]
     rollout = written.get("rollout", {})
     return names.digest_of(
         {

@@ -88,6 +88,20 @@ def test_the_effect_of_a_change_is_found_by_making_one(path: str, effect: str) -
     assert reference.effect(path) == effect
 
 
+def test_what_changes_the_pods_is_an_input_of_their_template() -> None:
+    """Else the change would be taken for one of the operator's own making, and not be applied."""
+    restarts = [path for path in reference.PROBES if reference.effect(path) == "restart"]
+    assert {"env", "go", "probes", "resources"} <= set(restarts)
+    for path in restarts:
+        before, after = reference.services(path)
+        hashes = [
+            reference.resources.template_inputs(service, reference.SETTINGS, running)
+            for service in (before, after)
+            for running in [reference.resources.Running(service.spec.image.digest or "", 1, "UTC")]
+        ]
+        assert hashes[0] != hashes[1], path
+
+
 # --- examples -------------------------------------------------------------------------------------
 
 

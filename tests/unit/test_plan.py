@@ -637,6 +637,14 @@ def test_a_new_operator_version_restarts_nothing() -> None:
     assert decided.writes == ()
 
 
+def test_a_share_of_the_memory_limit_that_changes_reaches_the_pods() -> None:
+    world = serving(f.service())
+    decided = decide(f.service(generation=2, go={"memoryLimitPercent": 50}), world)
+    (deployment,) = (m for m in applied(decided) if m["kind"] == "Deployment")
+    env = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {e["name"]: e["value"] for e in env}["GOMEMLIMIT"] == str(64 * 2**20)
+
+
 def test_drift_is_repaired() -> None:
     service = f.service()
     world = serving(service)
