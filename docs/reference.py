@@ -441,9 +441,11 @@ def _visible() -> list[tuple[str, click.Command]]:
 
 
 def _helped(command: click.Command, name: str) -> str:
-    settings_of_group = {"help_option_names": ["-h", "--help"]}
     with click.Context(
-        command, info_name=f"goservice {name}", terminal_width=80, **settings_of_group
+        command,
+        info_name=f"goservice {name}",
+        terminal_width=80,
+        help_option_names=["-h", "--help"],
     ) as context:
         return command.get_help(context)
 
