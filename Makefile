@@ -3,6 +3,7 @@ VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin
 EXAMPLES ?= 100
+PROPERTIES := tests/unit/test_properties.py tests/unit/test_lives.py
 # How many resources and lives the properties try: make unit EXAMPLES=1000.
 
 # A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
@@ -59,12 +60,13 @@ check: setup ## Linters, types and import contracts
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster, and their coverage
-	EXAMPLES=$(EXAMPLES) $(RUN)/python -m coverage run -m pytest -q -m "not e2e"
+	EXAMPLES=100 $(RUN)/python -m coverage run -m pytest -q -m "not e2e" --ignore=tests/faults
 	$(RUN)/python -m coverage report
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/faults $(PROPERTIES)
 
 .PHONY: properties
 properties: setup ## What holds for every resource: EXAMPLES=100000
-	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/unit/test_properties.py tests/unit/test_lives.py
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q $(PROPERTIES)
 
 .PHONY: executor
 executor: programs ## The stand-in for Kaniko, held to facts recorded from Kaniko
