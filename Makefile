@@ -2,9 +2,9 @@
 VENV := .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin
+# How many resources and lives the properties try: make unit EXAMPLES=1000.
 EXAMPLES ?= 100
 PROPERTIES := tests/unit/test_properties.py tests/unit/test_lives.py
-# How many resources and lives the properties try: make unit EXAMPLES=1000.
 
 # A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
 ON_PURPOSE := $(if $(filter command line,$(origin KUBECONFIG)),GOSERVICE_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)))
