@@ -220,6 +220,10 @@ def test_a_digest_serves_without_a_source_where_only_restricted_pods_may_run(
         assert said["location"] == zone if zone != "UTC" else said["winter"]["offset"] == 0
         assert (said["winter"]["name"], said["summer"]["name"]) == (winter, summer)
         assert service.jobs() == []
+    service.patch({"ports": []})
+    found = ("get", "service", "utc", "-n", "locked", "--ignore-not-found", "-o", "name")
+    localnode.until("a worker has no Service", lambda: not kubectl.kubectl(*found), 30)
+    service.wait_for("True Serving", 60)
 
 
 def test_rolling_back_by_digest_and_forward_again(checkout: Service) -> None:
