@@ -25,7 +25,7 @@ from pythonjsonlogger.json import JsonFormatter
 from goservice import __version__, metrics, spec, web
 from goservice.cache import Cache, service_of
 from goservice.cluster import ACCESS, Cluster, connect
-from goservice.errors import ClusterError, GoServiceError
+from goservice.errors import ClusterError, GoServiceError, TooManyRequests, Unavailable
 from goservice.queue import ClosedError, Queue
 from goservice.reconcile import Key, Reconciler
 from goservice.settings import Settings
@@ -302,11 +302,23 @@ async def _nudge(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
             task.cancel()
 
 
+async def _crd_is_there(cluster: Cluster, namespace: str | None) -> None:
+    """Ask for the kind, without fetching what may be thousands, once the API server can tell."""
+    while True:
+        try:
+            await cluster.list(spec.KIND, namespace, field_selector="metadata.name=none")
+        except (TooManyRequests, Unavailable) as error:
+            # So it answers for some seconds after a CRD is made, and while it starts.
+            log.warning("the API server is not ready, trying again: %s", error)
+            await asyncio.sleep(2)
+        else:
+            return
+
+
 async def _check(cluster: Cluster, settings: Settings) -> None:
     """Fail at once, in words, where a right or the CRD is missing."""
     namespace = settings.namespaces[0] if settings.namespaces else None
-    # Whether the CRD is there, without fetching what may be thousands.
-    await cluster.list(spec.KIND, namespace, field_selector="metadata.name=none")
+    await _crd_is_there(cluster, namespace)
     for resource, verbs in sorted(ACCESS.items()):
         for verb in sorted(verbs & {"list", "watch"}):
             if not await cluster.can_i(verb, resource, namespace=namespace):
