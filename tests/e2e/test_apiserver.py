@@ -230,6 +230,7 @@ def test_a_failed_build_changes_nothing_that_serves(bed: Bed) -> None:
 
 
 def test_idle_and_restart_write_nothing_and_then_it_acts(bed: Bed) -> None:
+    time.sleep(3)  # the event of the last transition follows its status
     before = bed.plane.writes()
     time.sleep(20)
     bed.operator.stop()
