@@ -286,10 +286,10 @@ def _after_failure(
         due = (moment(attempt.finished) or now) + delay
         if now >= due:
             return None
-        message = f"{failed.message} Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
-        message += f" the next one starts at {timestamp(due)}."
-        if attempt.job is None:
-            message = failed.message
+        message = failed.message
+        if attempt.job is not None:  # without it these are the words that already say so
+            message += f" Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
+            message += f" the next one starts at {timestamp(due)}."
         again = (due - now).total_seconds()
         return BuildStep("Retrying", failed.reason, message, attempt, again=again)
     if attempt.generation != str(service.generation):

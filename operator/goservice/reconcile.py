@@ -31,7 +31,7 @@ from goservice.errors import (
     SourceForbidden,
 )
 from goservice.metrics import Metrics
-from goservice.observed import Observed, Question, Resolution, owned
+from goservice.observed import Observed, Question, Resolution, condition, owned
 from goservice.places import Places
 from goservice.plan import Apply, Create, Delete, Plan, Write
 from goservice.settings import Settings
@@ -392,7 +392,4 @@ def _reason(error: SourceError) -> Reason:
 
 
 def _runs(job: Manifest) -> bool:
-    return not any(
-        c["type"] in ("Complete", "Failed") and c["status"] == "True"
-        for c in job.get("status", {}).get("conditions") or ()
-    )
+    return not any(condition(job, end).get("status") == "True" for end in ("Complete", "Failed"))

@@ -24,6 +24,9 @@ class Ended:
 def ended(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[Ended]:
     """The builds that the new status records and the old one did not."""
     known = {item["build"] for item in before.get("history") or ()}
+    new = [item for item in status.get("history") or () if item["build"] not in known]
+    if not new:
+        return []  # most statuses: no Job is read for them
     started = {job["metadata"]["name"]: job["metadata"].get("creationTimestamp") for job in jobs}
     return [
         Ended(
@@ -32,8 +35,7 @@ def ended(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[
             reason=item["outcome"],
             seconds=_between(started.get(item["build"]), item.get("builtAt")),
         )
-        for item in status.get("history") or ()
-        if item["build"] not in known
+        for item in new
     ]
 
 
