@@ -7,13 +7,10 @@ what is measured is the control plane. It builds and serves nothing.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
+import podstatus
 from benchmarks import http
 
 WORKERS = 24
@@ -37,57 +34,14 @@ async def _work(client: http.Client, pods: asyncio.Queue[http.Manifest]) -> None
         metadata = pod["metadata"]
         build = metadata["labels"]["app.kubernetes.io/component"] == "build"
         where = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/status"
-        status = _built(pod) if build else _serving()
+        status = _built(pod) if build else podstatus.serving()
         await client.send("PATCH", where, {"status": status}, http.MERGE, accept=(404, 409))
 
 
 def _built(pod: http.Manifest) -> http.Manifest:
     arguments = pod["spec"]["initContainers"][0]["args"]
     commit = next(a.partition("=")[2] for a in arguments if a.startswith("--commit="))
-    job = pod["metadata"]["labels"]["batch.kubernetes.io/job-name"]
-    report = {"commit": commit, "time": _now(), "author": "A", "subject": "S", "go": "1.26"}
-    digest = "sha256:" + hashlib.sha256(job.encode()).hexdigest()
-    return {
-        "phase": "Succeeded",
-        "initContainerStatuses": [_ended("fetch", json.dumps(report)), _ended("build", digest)],
-        "containerStatuses": [_ended("push", "")],
-    }
-
-
-def _serving() -> http.Manifest:
-    container = {
-        "name": "app",
-        "image": "x",
-        "imageID": "x",
-        "ready": True,
-        "restartCount": 0,
-        "state": {"running": {"startedAt": _now()}},
-    }
-    ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
-    return {"phase": "Running", "conditions": [ready], "containerStatuses": [container]}
-
-
-def _ended(name: str, message: str) -> dict[str, Any]:
-    state = {
-        "exitCode": 0,
-        "reason": "Completed",
-        "message": message,
-        "startedAt": _now(),
-        "finishedAt": _now(),
-        "containerID": "actor://none",
-    }
-    return {
-        "name": name,
-        "image": "x",
-        "imageID": "x",
-        "ready": False,
-        "restartCount": 0,
-        "state": {"terminated": state},
-    }
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return podstatus.built(commit, pod["metadata"]["labels"]["batch.kubernetes.io/job-name"])
 
 
 if __name__ == "__main__":

@@ -10,11 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-import controlplane
 from benchmarks import audit, machine
 from cluster import progress
 from controlplane import ControlPlane, Operator, free_port
@@ -65,12 +61,20 @@ def bed(builds: int) -> Iterator[Bed]:
         folder = Path(name)
         plane = ControlPlane(folder, FLAGS, audit=audit.RULES)
         helpers: dict[str, subprocess.Popen[bytes]] = {}
-        operator = Operator(plane, _settings(folder, builds))
+        operator = Operator(
+            plane,
+            plane.settings(
+                {
+                    "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
+                    "builds": {"maxConcurrent": builds},
+                }
+            ),
+        )
         port = free_port()
         try:
             with progress.step("control plane"):
                 plane.start()
-                _install(plane)
+                plane.install()
             helpers["refs"] = _helper(folder, "refs", str(port))
             helpers["actor"] = _helper(folder, "actor", str(plane.kubeconfig))
             yield Bed(folder, plane, operator, port, helpers)
@@ -84,25 +88,6 @@ def bed(builds: int) -> Iterator[Bed]:
                 process.kill()
                 process.wait()
             plane.stop()
-
-
-def _settings(folder: Path, builds: int) -> Path:
-    file = controlplane.ROOT / "manifests" / "operator" / "settings.yaml"
-    settings: dict[str, Any] = yaml.safe_load(file.read_text())
-    settings["git"] = {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]}
-    settings["builds"]["maxConcurrent"] = builds
-    result = folder / "settings.yaml"
-    result.write_text(yaml.safe_dump(settings))
-    return result
-
-
-def _install(plane: ControlPlane) -> None:
-    plane.kubectl("apply", "--server-side", "-f", str(controlplane.ROOT / "crds"))
-    plane.kubectl("apply", "-k", str(controlplane.ROOT / "manifests"))
-    scale = ("scale", "-n", "goservice-system", "deployment/goservice-operator", "--replicas=0")
-    plane.kubectl(*scale)
-    established = ("--for=condition=Established", "crd/goservices.goservice.dev")
-    plane.kubectl("wait", *established, "--timeout=20s")
 
 
 def _helper(folder: Path, module: str, argument: str) -> subprocess.Popen[bytes]:

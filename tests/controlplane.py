@@ -8,7 +8,6 @@ manifests. What a node would do (run the build's containers, run the service's) 
 
 from __future__ import annotations
 
-import hashlib
 import http.server
 import json
 import os
@@ -28,7 +27,8 @@ from typing import Any
 
 import yaml
 
-from cluster import programs
+import podstatus
+from cluster import installation, programs
 from goservice.cluster import kinds
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +173,21 @@ class ControlPlane:
     def pids(self) -> list[int]:
         """The processes of the control plane."""
         return [process.pid for process in self._processes]
+
+    def install(self) -> None:
+        """The CRD and the manifests, without the operator's own pod: it runs as a process here."""
+        self.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
+        self.kubectl("apply", "-k", str(ROOT / "manifests"))
+        deployment = ("-n", "goservice-system", "deployment/goservice-operator")
+        self.kubectl("scale", *deployment, "--replicas=0")
+        established = ("--for=condition=Established", "crd/goservices.goservice.dev")
+        self.kubectl("wait", *established, "--timeout=20s")
+
+    def settings(self, changes: dict[str, Any]) -> Path:
+        """A settings file: that of the manifests with changes."""
+        result = self.folder / "settings.yaml"
+        result.write_text(yaml.safe_dump(installation.settings(changes)))
+        return result
 
     def stop(self) -> None:
         """End every process, the last started first."""
@@ -403,35 +418,15 @@ class Actor:
             if component == "build" and not self.hold:
                 self._end(pod)
             elif component == "app":
-                self._run(pod)
+                self._write(pod, podstatus.serving())
 
     def _end(self, pod: dict[str, Any]) -> None:
         job = self._plane.get("job", pod["metadata"]["labels"]["batch.kubernetes.io/job-name"])
         commit = job["metadata"]["annotations"]["goservice.dev/commit"]
-        digest = "sha256:" + hashlib.sha256(job["metadata"]["name"].encode()).hexdigest()
-        report = json.dumps(
-            {"commit": commit, "time": _now(), "author": "A", "subject": "S", "go": "1.26"}
-        )
-        init = [_ended("fetch", 0, report)]
-        init.append(_ended("build", 1, self.error) if self.error else _ended("build", 0, digest))
-        main = [] if self.error else [_ended("push", 0, "")]
-        phase = "Failed" if self.error else "Succeeded"
-        self._write(pod, {"phase": phase, "initContainerStatuses": init, "containerStatuses": main})
-
-    def _run(self, pod: dict[str, Any]) -> None:
-        state = {"running": {"startedAt": _now()}}
-        container = {
-            "name": "app",
-            "image": "x",
-            "imageID": "x",
-            "ready": True,
-            "restartCount": 0,
-            "state": state,
-        }
-        ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
-        self._write(
-            pod, {"phase": "Running", "conditions": [ready], "containerStatuses": [container]}
-        )
+        if self.error:
+            self._write(pod, podstatus.not_built(commit, self.error))
+        else:
+            self._write(pod, podstatus.built(commit, job["metadata"]["name"]))
 
     def _write(self, pod: dict[str, Any], status: dict[str, Any]) -> None:
         metadata = pod["metadata"]
@@ -439,26 +434,3 @@ class Actor:
             "patch", "pod", metadata["name"], "-n", metadata["namespace"], "--subresource=status",
             "--type=merge", "-p", json.dumps({"status": status}),
         )  # fmt: skip
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
-
-def _ended(name: str, code: int, message: str) -> dict[str, Any]:
-    state = {
-        "exitCode": code,
-        "reason": "Error" if code else "Completed",
-        "message": message,
-        "startedAt": _now(),
-        "finishedAt": _now(),
-        "containerID": "actor://none",
-    }
-    return {
-        "name": name,
-        "image": "x",
-        "imageID": "x",
-        "ready": False,
-        "restartCount": 0,
-        "state": {"terminated": state},
-    }

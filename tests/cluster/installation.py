@@ -28,10 +28,11 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def settings(wanted: equipment.Equipment) -> dict[str, Any]:
-    """The platform's settings for this cluster."""
-    base = yaml.safe_load((paths.PROJECT / "manifests/operator/settings.yaml").read_text())
-    return merged(merged(base, {"images": {"operator": wanted.operator}}), wanted.settings)
+def settings(changes: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the manifests with changes."""
+    return merged(
+        yaml.safe_load((paths.PROJECT / "manifests/operator/settings.yaml").read_text()), changes
+    )
 
 
 def overlay(wanted: equipment.Equipment, base: str) -> dict[str, Any]:
@@ -65,8 +66,9 @@ def write(wanted: equipment.Equipment) -> None:
     target.mkdir(parents=True)
     up = "/".join([".."] * len(target.resolve().parts[1:]))
     base = f"{up}{paths.PROJECT / 'manifests'}"
+    changes = merged({"images": {"operator": wanted.operator}}, wanted.settings)
     (target / "kustomization.yaml").write_text(yaml.safe_dump(overlay(wanted, base)))
-    (target / "settings.yaml").write_text(yaml.safe_dump(settings(wanted), sort_keys=False))
+    (target / "settings.yaml").write_text(yaml.safe_dump(settings(changes), sort_keys=False))
 
 
 def install(wanted: equipment.Equipment, kubeconfig: Path) -> None:

@@ -109,27 +109,17 @@ def bed() -> Iterator[Bed]:
         folder = Path(name)
         plane = ControlPlane(folder)
         repository = Repository(folder)
-        settings = yaml.safe_load(
-            (controlplane.ROOT / "manifests" / "operator" / "settings.yaml").read_text()
+        settings = plane.settings(
+            {
+                "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
+                "builds": {"maxConcurrent": 400},
+            }
         )
-        settings["git"] = {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]}
-        settings["builds"]["maxConcurrent"] = 400
-        (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
-        operator = Operator(plane, folder / "settings.yaml")
+        operator = Operator(plane, settings)
         try:
             plane.start()
-            plane.kubectl("apply", "--server-side", "-f", str(controlplane.ROOT / "crds"))
-            plane.kubectl("apply", "-k", str(controlplane.ROOT / "manifests"))
-            plane.kubectl(
-                "scale", "-n", "goservice-system", "deployment/goservice-operator", "--replicas=0"
-            )
+            plane.install()
             plane.kubectl("create", "namespace", "shop")
-            plane.kubectl(
-                "wait",
-                "--for=condition=Established",
-                "crd/goservices.goservice.dev",
-                "--timeout=20s",
-            )
             repository.commit()
             operator.start()
             yield Bed(plane, operator, Actor(plane), repository)

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import yaml
 
-import controlplane
 from controlplane import Actor, ControlPlane, Operator, until
 from proxy import Proxy
 
@@ -59,32 +58,18 @@ def bed() -> Iterator[Bed]:
     with tempfile.TemporaryDirectory(prefix="goservice-test-") as name:
         folder = Path(name)
         plane = ControlPlane(folder)
-        settings = yaml.safe_load(
-            (controlplane.ROOT / "manifests" / "operator" / "settings.yaml").read_text()
-        )
-        settings["watchSilenceSeconds"] = SILENCE
-        (folder / "settings.yaml").write_text(yaml.safe_dump(settings))
+        settings = plane.settings({"watchSilenceSeconds": SILENCE})
         proxy = None
         try:
             plane.start()
-            plane.kubectl("apply", "--server-side", "-f", str(controlplane.ROOT / "crds"))
-            plane.kubectl("apply", "-k", str(controlplane.ROOT / "manifests"))
-            plane.kubectl(
-                "scale", "-n", "goservice-system", "deployment/goservice-operator", "--replicas=0"
-            )
+            plane.install()
             plane.kubectl("create", "namespace", "shop")
-            plane.kubectl(
-                "wait",
-                "--for=condition=Established",
-                "crd/goservices.goservice.dev",
-                "--timeout=20s",
-            )
             config = yaml.safe_load(plane.operator_kubeconfig.read_text())
             proxy = Proxy(int(config["clusters"][0]["cluster"]["server"].rpartition(":")[2]))
             config["clusters"][0]["cluster"] = {"server": proxy.url}
             through = folder / "through-the-proxy"
             through.write_text(yaml.safe_dump(config))
-            operator = Operator(plane, folder / "settings.yaml", kubeconfig=through)
+            operator = Operator(plane, settings, kubeconfig=through)
             operator.start()
             yield Bed(plane, proxy, operator)
             operator.stop(kill=True)

@@ -11,7 +11,7 @@ import pytest
 
 import factories as f
 import world
-from goservice import errors, names, spec
+from goservice import errors, names, spec, watch
 from goservice.cache import Cache
 from goservice.cluster import ACCESS
 from goservice.conditions import Type, find
@@ -68,17 +68,7 @@ class Lab:
     def start(self) -> None:
         """A new operator process: what was remembered is lost, the cache is listed anew."""
         self.cache = Cache()
-        for kind in (
-            "GoService",
-            "ConfigMap",
-            "Job",
-            "Pod",
-            "ServiceAccount",
-            "Deployment",
-            "Service",
-            "HorizontalPodAutoscaler",
-            "PodDisruptionBudget",
-        ):
+        for kind in watch.WATCHED:
             for manifest in self.world.all(kind):
                 self._saw("ADDED", manifest)
         self.operator = Reconciler(
