@@ -89,8 +89,9 @@ class Kind:
 
 def _container(command: list[str], name: str) -> None:
     """Start a container unless it runs."""
-    running = ["docker", "inspect", "--format", "{{.State.Running}}", name]
-    if not commands.succeeds(running, timeout=30):
+    running = ["docker", "ps", "--quiet", "--filter", f"name=^{name}$"]
+    if not commands.run(running, timeout=30).strip():
+        commands.succeeds(["docker", "rm", "--force", name], timeout=60)
         commands.run(command, timeout=300)
 
 
