@@ -66,7 +66,7 @@ def test_every_write_of_the_operator_carries_its_service_account(demo: Demo) -> 
 
 
 def test_nothing_is_granted_that_is_not_used(demo: Demo) -> None:
-    """Over the whole run: what the ClusterRole grants is what the audit log shows, and it shows no more."""
+    """Over the whole run: nothing was asked for that is not granted, nor the other way round."""
     role = next(
         d
         for d in yaml.safe_load_all((paths.PROJECT / "manifests" / "rbac.yaml").read_text())
