@@ -189,7 +189,8 @@ def _stalled(
         *_as_it_was(observed, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
     ]
     again = 60.0 if reason in (Reason.NOT_OWNED, Reason.CLUSTER_REFUSED) else None
-    plan = _said(observed, service.generation, now, shown, _recorded(service, observed))
+    recorded = _recorded(service, observed, service.generation)
+    plan = _said(observed, service.generation, now, shown, recorded)
     return replace(plan, again=again)
 
 
@@ -221,7 +222,7 @@ def _suspended(service: GoService, observed: Observed, now: datetime) -> Plan:
         *_as_it_was(observed, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
     ]
     generation = int(observed.status.get("observedGeneration") or 0) or service.generation
-    return _said(observed, generation, now, shown, _recorded(service, observed))
+    return _said(observed, generation, now, shown, _recorded(service, observed, generation))
 
 
 # --- resolve ----------------------------------------------------------------------------------------
@@ -237,11 +238,9 @@ def _resolve(service: GoService, observed: Observed) -> SourceStep:
 
 
 def _commit_of_generation(service: GoService, observed: Observed) -> str:
-    """The commit that the status names, if it was resolved for this generation."""
-    resolved = find(observed.status, Type.SOURCE_RESOLVED)
-    commit = str((observed.status.get("commit") or {}).get("sha", ""))
+    """The commit that the status names for this generation: another source has other commits."""
     current = observed.status.get("observedGeneration") == service.generation
-    return commit if current and resolved and resolved.get("status") != "Unknown" else ""
+    return str((observed.status.get("commit") or {}).get("sha", "")) if current else ""
 
 
 # --- build ------------------------------------------------------------------------------------------
@@ -329,7 +328,7 @@ def _summarise(
     if load.autoscaled is not None:
         shown.append(load.autoscaled)
     fields = (
-        _recorded(service, observed)
+        _recorded(service, observed, service.generation)
         | dict(load.fields)
         | _build_fields(service, observed, source, build)
     )
@@ -419,13 +418,18 @@ def _built_condition(source: SourceStep, build: BuildStep) -> list[Condition]:
             return [Condition(Type.BUILT, "Unknown", build.reason, build.message)]
 
 
-def _recorded(service: GoService, observed: Observed) -> dict[str, Any]:
-    """Fields that outlive a pass, and what finished builds add to them."""
+def _recorded(service: GoService, observed: Observed, generation: int) -> dict[str, Any]:
+    """Fields that outlive a pass, and what finished builds add to them.
+
+    The commit outlives its generation only by being resolved again.
+    """
     kept = (
-        "commit", "latestImage", "servingImage", "build", "goVersion", "replicas", "readyReplicas",
+        "latestImage", "servingImage", "build", "goVersion", "replicas", "readyReplicas",
         "selector", "url", "dockerfile", "lastHandledRebuildAt", "lastHandledRestartAt",
     )  # fmt: skip
     fields = {key: observed.status[key] for key in kept if key in observed.status}
+    if "commit" in observed.status and observed.status.get("observedGeneration") == generation:
+        fields["commit"] = observed.status["commit"]
     known = builds.attempts(service, observed)
     finished = builds.history(service, observed, known)
     if finished:

@@ -386,6 +386,50 @@ def test_a_new_revision_waits_for_its_commit() -> None:
     assert decided.writes == ()
 
 
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        (Reason.FORBIDDEN_BY_PLATFORM, "F - T U T"),
+        (Reason.REVISION_NOT_FOUND, "F - T U T"),
+        (Reason.GIT_UNAVAILABLE, "U T - U T"),
+    ],
+)
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_the_commit_of_one_source_is_never_built_from_another(
+    problem: Reason, expected: str, asked_first: bool
+) -> None:
+    """However often it is looked at: the status still named the old commit, which was then built."""
+    git = {"url": "https://elsewhere.example.com/checkout.git"}
+    changed = f.service(generation=2, source={"git": git})
+    world = serving(f.service())
+    answers = [None] * asked_first + [Resolution(reason=problem, message="no")] * 3 + [None]
+    for answer in answers:
+        decided = decide(changed, dataclasses.replace(world, resolution=answer))
+        assert decided.writes == ()
+        if decided.status is not None:
+            assert "commit" not in decided.status
+            world = dataclasses.replace(world, status=dict(decided.status))
+        if answer is not None:
+            assert (verdict(decided) if decided.status else expected) == expected
+            assert find(world.status, Type.READY)["reason"] == problem
+
+
+def test_what_the_platform_allows_again_is_asked_for_anew() -> None:
+    """A status that was written while the source was refused names no commit of it."""
+    git = {"url": "http://git.example.com/shop/checkout.git"}
+    changed = f.service(generation=2, source={"git": git})
+    world = dataclasses.replace(serving(f.service()), resolution=None)
+    refused = decide(changed, world)
+    assert reason(refused) == "ForbiddenByPlatform"
+    assert refused.status is not None
+    world = dataclasses.replace(world, status=dict(refused.status))
+    git_access = f.SETTINGS.git.model_copy(update={"allow_http": True})
+    settings = f.SETTINGS.model_copy(update={"git": git_access})
+    allowed = plan.decide(changed, world, settings, f.NOW)
+    assert reason(allowed) == "Resolving"
+    assert allowed.writes == ()
+
+
 # --- builds ---------------------------------------------------------------------------------------
 
 
