@@ -74,9 +74,9 @@ def bed() -> Iterator[Bed]:
             yield Bed(plane, proxy, operator)
             operator.stop(kill=True)
         finally:
+            plane.stop()
             if proxy is not None:
                 proxy.close()
-            plane.stop()
 
 
 def test_quiet_watches_are_well_for_longer_than_the_limit(bed: Bed) -> None:
@@ -92,21 +92,16 @@ def test_quiet_watches_are_well_for_longer_than_the_limit(bed: Bed) -> None:
 
 def test_a_silent_watch_fails_the_liveness_probe_and_a_new_one_mends_it(bed: Bed) -> None:
     bed.proxy.freeze(*JOBS)
-    began = time.monotonic()
-
-    def failed() -> str:
-        status, text = bed.ask("/healthz")
-        return text if status == 503 else ""
-
-    text = until("the silence is noticed", failed, SILENCE * 3)
-    assert text.startswith("nothing was heard for ")
-    assert " on the watches of Job; at most 24 s are well" in text
-    assert time.monotonic() - began > SILENCE / 4, "not before it was silent for long enough"
-    shown = re.search(r'watch_silence_seconds\{kind="Job"\} ([0-9.]+)', bed.ask("/metrics")[1])
-    assert shown
-    assert float(shown[1]) > SILENCE
-    assert bed.ask("/readyz")[0] == 200, "the others work on"
-    bed.proxy.thaw()
+    try:
+        text = until("the silence is noticed", lambda: complaint(bed), SILENCE * 3)
+        assert text.startswith("nothing was heard for ")
+        assert " on the watches of Job; at most 24 s are well" in text
+        shown = re.search(r'watch_silence_seconds\{kind="Job"\} ([0-9.]+)', bed.ask("/metrics")[1])
+        assert shown
+        assert float(shown[1]) > SILENCE, "not before it was silent for long enough"
+        assert bed.ask("/readyz")[0] == 200, "the others work on"
+    finally:
+        bed.proxy.thaw()
     until("a new watch opens", lambda: bed.ask("/healthz") == (200, "ok\n"), SILENCE * 2)
 
 
@@ -160,6 +155,12 @@ def test_a_watch_that_cannot_open_is_neither_ready_nor_well(bed: Bed) -> None:
         bed.proxy.thaw()
     until("it recovers by itself too", lambda: bed.ask("/readyz")[0] == 200, SILENCE * 2)
     assert bed.ask("/healthz")[0] == 200
+
+
+def complaint(bed: Bed) -> str:
+    """What the liveness probe is told, empty while all is well."""
+    status, text = bed.ask("/healthz")
+    return text if status == 503 else ""
 
 
 def submit(bed: Bed) -> None:
