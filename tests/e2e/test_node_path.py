@@ -191,7 +191,9 @@ def test_suspend_holds_everything(checkout: Service) -> None:
     assert len(checkout.jobs()) == jobs
     checkout.patch({"suspend": False})
     checkout.wait_until(
-        "the third commit", lambda s: s["commit"].get("message") == "Third", localnode.BUILD_SECONDS
+        "the third commit",
+        lambda s: s.get("commit", {}).get("message") == "Third",
+        localnode.BUILD_SECONDS,
     )
     checkout.wait_for("True Serving")
 
