@@ -233,6 +233,8 @@ PROBES: dict[str, Any] = {
     "build.tags": ["a"],
     "build.variables": [{"name": "main.a", "value": "b"}],
     "build.modules": {"proxy": "direct", "download": "BeforeSource"},
+    "build.toolchain": "Image",
+    "build.cache": {"claimName": "go-caches"},
     "build.resources": {"limits": {"memory": "1Gi"}},
     "build.timeoutSeconds": 600,
     "build.history": {"succeeded": 9},

@@ -374,6 +374,20 @@ def build() -> Iterator[Bad]:
             "a GOPROXY list: http(s) URLs, direct or off",
         )
     yield from choice("build.modules.download", "AfterSource")
+    yield from choice("build.toolchain", "Mounted")
+    yield Bad(
+        "packages beside a mounted toolchain",
+        "spec.build.toolchain",
+        {"build": {"toolchain": "Mounted", "packages": ["tzdata"]}},
+        "must not be Mounted where packages are installed",
+    )
+    for value in ("a/b", "A", "a..b", "../other", ""):
+        yield from wrong(
+            f"as claim {value!r}",
+            "build.cache.claimName",
+            value,
+            "a Kubernetes object name (lower case letters, digits, - and .)",
+        )
     yield from resources("build.resources")
     yield from number("build.timeoutSeconds", 60, 86400)
     yield from number("build.history.{succeeded,failed}", 1, 20)
@@ -905,6 +919,8 @@ ACCEPTED: dict[str, Change] = {
     "requests equal to limits": {"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1024Mi"}}},
     "a probe by number on a worker": {"ports": [], "probes": {"liveness": {"tcpSocket": {"port": 9000}}}},
     "names with dots": {"image": {"repository": IMAGE, "pushSecretRef": {"name": "a.b-c.d"}}},
+    "a cache and a mounted toolchain": {"build": {"toolchain": "Mounted", "cache": {"claimName": "go-caches"}}},
+    "packages in an image's toolchain": {"build": {"toolchain": "Image", "packages": ["tzdata"]}},
     "two proxies": {"build": {"modules": {"proxy": "https://a.example.com|https://b.example.com/x,off"}}},
     "a module in a folder with dots": {"source": {"git": {"url": GIT, "directory": "a.b/.c/d-e"}}},
 }  # fmt: skip

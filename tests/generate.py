@@ -171,6 +171,8 @@ def _agree(cls: type[Model], made: dict[str, Any]) -> None:
             made["base"] = "Alpine"
         if "packageMirror" in made:
             made["packages"] = made.get("packages") or ["tzdata"]
+        if made.get("packages") and made.get("toolchain") == "Mounted":
+            made["toolchain"] = "Image"
     if cls is spec.Probes:
         for name in ("startup", "liveness"):
             if "successThreshold" in made.get(name, {}):

@@ -328,6 +328,15 @@ def _progress(
         return BuildStep("Running", Reason.BUILDING, message, attempt, again=again)
     questions = _questions(service, observed, attempt, occasion=str(due[-1].seconds))
     reason, trouble = _trouble(observed, service, attempt)
+    if running.missing_image:
+        # In words that stay: the kubelet finds other ones at each try.
+        reason, trouble = (
+            Reason.BASE_IMAGE_NOT_FOUND,
+            (
+                f"The node cannot pull {running.missing_image}: look at build.builderImage;"
+                " the build goes on by itself once it can."
+            ),
+        )
     if not trouble and running.waiting:
         trouble = f"The build cannot start: {running.waiting}"
     if reason is not None:

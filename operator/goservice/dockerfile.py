@@ -16,13 +16,15 @@ from dataclasses import dataclass
 
 import jinja2
 
-from goservice import names
+from goservice import names, toolchain
 from goservice.data import data_dir
 from goservice.settings import Settings
 from goservice.spec import Base, Build, Download, GoService, User
 
 SOURCE = "/build/src"
 ROOT = "/out/rootfs"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MIRROR = """\
 mirror="$1"; shift;
@@ -57,8 +59,12 @@ class Values:
     service: str
     name: str
     builder: str
+    mounted: str
+    """The image whose toolchain is mounted; empty if the builder stage stands on it."""
+    search_path: str
+    certificates: str
+    """Where the builder stage has CA certificates; empty if the base brings its own."""
     packages: str
-    certificates: bool
     zone: str
     passwd: str
     proxy: str
@@ -91,14 +97,6 @@ def dockerignore() -> str:
     return _template("dockerignore.j2").render()
 
 
-def go_version(image: str) -> str | None:
-    """The Go version (1.27) that a builder image's name tells, None if it tells none."""
-    told = re.fullmatch(
-        r"(?:.+/)?golang:([0-9]+\.[0-9]+)(?:\.[0-9]+)?(?:-[A-Za-z0-9._-]+)?(?:@.+)?", image
-    )
-    return told[1] if told else None
-
-
 @functools.cache
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
@@ -118,12 +116,17 @@ def _values(service: GoService, settings: Settings, commit: str, inputs: str) ->
         raise ValueError("a service without spec.source has nothing to build")
     build = service.spec.build
     directory = source.git.directory
+    go = toolchain.builder_image(service, settings)
+    mounted = toolchain.mounted(service, settings)
+    certificates = toolchain.CERTIFICATES if mounted else CERTIFICATES
     return Values(
         service=_word(f"{service.namespace}/{service.name}"),
         name=_word(service.name),
-        builder=_word(build.builder_image or settings.images.builder),
+        builder=_word(settings.images.busybox if mounted else go),
+        mounted=_word(go) if mounted else "",
+        search_path=f"{toolchain.PATH}:{PATH}",
+        certificates=certificates if build.base is not Base.CUSTOM else "",
         packages=_packages(build, settings),
-        certificates=build.base is not Base.CUSTOM,
         zone=_zone(service) if "tzdata" in build.packages else "",
         passwd=_shell(_PASSWD, "passwd", _accounts(service.spec.user)),
         proxy=_quoted(build.modules.proxy or settings.builds.module_proxy),

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice import dockerfile, names, skopeo
+from goservice import names, skopeo, toolchain
 from goservice.conditions import Reason
 from goservice.settings import Settings
 from goservice.spec import GoService
@@ -80,6 +80,8 @@ class Running:
     container: str = ""
     waiting: str = ""
     """Why a container cannot start, in the kubelet's words."""
+    missing_image: str = ""
+    """The builder image, if the node cannot pull it."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ Outcome = Running | Succeeded | Failed
 def containers(
     service: GoService, settings: Settings, commit: str, inputs: str, build: str
 ) -> Manifest:
-    """The pod's containers and volumes: fetch, then build, then push.
+    """The pod's containers and volumes: fetch, the toolchain if it comes apart, build, push.
 
     No secret is where user code runs: the push Secret is in the last container only, at a path
     that the build cannot know.
@@ -123,7 +125,7 @@ def containers(
         {"name": "dockerfile", "configMap": {"name": build}},
         {"name": "source", "emptyDir": {"sizeLimit": settings.builds.source_size_limit}},
         {"name": "output", "emptyDir": {"sizeLimit": settings.builds.output_size_limit}},
-        {"name": "gocache", "emptyDir": {"sizeLimit": settings.builds.cache_size_limit}},
+        *toolchain.volumes(service, settings),
         {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}},
     ]
     if secret is not None:
@@ -140,6 +142,7 @@ def containers(
     return {
         "initContainers": [
             _fetch(service, settings, commit),
+            *toolchain.containers(service, settings),
             _build(service, settings, commit, inputs),
         ],
         "containers": [_push(service, settings, commit, inputs, place)],
@@ -151,8 +154,7 @@ def _fetch(service: GoService, settings: Settings, commit: str) -> Manifest:
     source = service.spec.source
     assert source is not None
     git = source.git
-    builder = service.spec.build.builder_image or settings.images.builder
-    go = dockerfile.go_version(builder)
+    go = toolchain.go_version(toolchain.builder_image(service, settings))
     return {
         "name": FETCH,
         "image": settings.images.operator,
@@ -220,7 +222,7 @@ def _build(service: GoService, settings: Settings, commit: str, inputs: str) -> 
             {"name": "dockerfile", "mountPath": DOCKERFILE, "readOnly": True},
             {"name": "source", "mountPath": CONTEXT},
             {"name": "output", "mountPath": OUTPUT},
-            {"name": "gocache", "mountPath": "/gocache"},
+            *toolchain.mounts(service, settings),
         ],
         "resources": settings.builds.resources.under(service.spec.build.resources),
         "securityContext": {
@@ -309,13 +311,19 @@ def _running(pod: Mapping[str, Any] | None) -> Running:
             return Running(container["name"])
         if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             why = f"{waiting['reason']}: {clean(waiting.get('message', ''))[:300]}"
-            return Running(container["name"], why)
+            return Running(container["name"], why, _missing_image(container, why))
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return Running(
                 "", clean(f"{condition.get('reason')}: {condition.get('message')}")[:300]
             )
     return Running()
+
+
+def _missing_image(container: Mapping[str, Any], why: str) -> str:
+    """The one image of the pod that a service may name, if its registry refuses it."""
+    refused = re.search(r"not found|denied|unauthorized|forbidden|^InvalidImageName", why, re.I)
+    return str(container["image"]) if container["name"] == toolchain.CONTAINER and refused else ""
 
 
 def _ends(pod: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -396,7 +404,7 @@ def _failed(container: str, state: Mapping[str, Any]) -> Failed:
         return Failed(Reason.OUT_OF_MEMORY, message, container, tail(text))
     if container == FETCH:
         return _fetch_failed(text)
-    why = skopeo.failure(text) if container == PUSH else _build_failure(text)
+    why = _FAILURES.get(container, _build_failure)(text)
     if why is None:
         message = f"The {container} container ended with exit code {state.get('exitCode')}."
         why = Reason.BUILD_FAILED, message
@@ -410,6 +418,9 @@ def _build_failure(text: str) -> tuple[Reason, str] | None:
             words = {k: clean(v)[:40] for k, v in found.groupdict().items()}
             return reason, message.format(**words)
     return None
+
+
+_FAILURES = {PUSH: skopeo.failure, toolchain.CONTAINER: toolchain.failure}
 
 
 def _fetch_failed(text: str) -> Failed:

@@ -128,7 +128,7 @@ def build_inputs(service: GoService, settings: Settings, commit: str) -> Canonic
     build = {
         key: value
         for key, value in written.get("build", {}).items()
-        if key not in ("resources", "timeoutSeconds", "history")
+        if key not in ("resources", "timeoutSeconds", "history", "toolchain", "cache")
     }
     image = written["image"]
     return {

@@ -102,7 +102,11 @@ class Builds(Section):
     output_size_limit: str = "4Gi"
     """Space for the built image before it is pushed."""
     cache_size_limit: str = "8Gi"
-    """Space for Go's build and module caches during a build."""
+    """Space for Go's build and module caches, and for a mounted toolchain, during a build."""
+    toolchain: Literal["Image", "Mounted"] = "Image"
+    """Where Go comes from for services that do not say: Mounted (faster) or Image. Where a service installs packages, Image."""
+    toolchain_volume: Literal["Copy", "Image"] = "Copy"
+    """How a mounted toolchain gets there: Copy, by a container of the builder image before each build; or Image, an image volume, which takes a container runtime that has them (containerd 2.1, CRI-O 1.31)."""
     insecure_registries: tuple[str, ...] = ()
     """Registries (host:port) that may speak plain HTTP."""
     registry_mirrors: tuple[str, ...] = ()

@@ -116,7 +116,7 @@ def test_the_classic_file_is_built_in_the_operators_own_pod() -> None:
     assert job["metadata"]["name"] not in text
     assert "ownerReferences" not in text
     assert {"name": "dockerfile", "configMap": {"name": "classic"}} in pod["volumes"]
-    assert "--destination=registry.example.com/bench/classic:1" in pod["initContainers"][1]["args"]
+    assert "--destination=registry.example.com/bench/classic:1" in pod["initContainers"][-1]["args"]
     assert "docker://registry.example.com/bench/classic:1" in pod["containers"][0]["args"]
     fetch = job["spec"]["template"]["spec"]["initContainers"][0]
     assert pod["initContainers"][0] == fetch

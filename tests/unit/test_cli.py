@@ -101,9 +101,20 @@ def test_render_of_a_pinned_worker_builds_nothing() -> None:
 def test_render_the_dockerfile_alone() -> None:
     result = run("render", "-f", str(SAMPLE), "--dockerfile", "--commit", f.COMMIT)
     assert result.exit_code == 0
-    assert "FROM golang:" in result.output
+    assert "FROM busybox:" in result.output
     assert f.COMMIT in result.output
     assert run("render", "-f", str(SAMPLE), "--commit", "main").exit_code == 2
+
+
+def test_render_a_dockerfile_that_builds_anywhere() -> None:
+    command = ("render", "-f", "-", "--dockerfile", "--toolchain")
+    result = run(*command, "Image", given=yaml.safe_dump(f.body()))
+    assert "FROM golang:" in result.output
+    assert "/toolchain" not in result.output
+    packages = yaml.safe_dump(f.body(build={"packages": ["tzdata"]}))
+    refused = run(*command, "Mounted", given=packages)
+    assert refused.exit_code == 2
+    assert "--toolchain" in refused.output
 
 
 def test_bad_settings_are_told(tmp_path: Path) -> None:

@@ -525,6 +525,32 @@ def test_a_missing_secret_is_told_after_15_seconds() -> None:
     )
 
 
+def test_a_builder_image_that_the_node_cannot_pull_is_told_in_words_that_stay() -> None:
+    service = f.service(build={"builderImage": "golang:1.99"})
+    job = f.job(service)
+    world: Any = None
+    for why, message in (
+        ("ErrImagePull", "failed to resolve docker.io/library/golang:1.99: not found"),
+        ("ImagePullBackOff", 'Back-off pulling "golang:1.99": ErrImagePull: … not found'),
+    ):
+        waiting = {"waiting": {"reason": why, "message": message}}
+        container = {"name": "toolchain", "image": "golang:1.99", "state": waiting}
+        world = f.observed(job, f.pod(job, init=[container]), status=world.status if world else {})
+        told = decide(service, world, seconds=16)
+        if why == "ErrImagePull":
+            assert verdict(told) == "F - T F F"
+            assert reason(told) == "BaseImageNotFound"
+            assert told.status is not None
+            assert "cannot pull golang:1.99: look at build.builderImage" in str(told.status)
+            world = dataclasses.replace(world, status=dict(told.status))
+        else:
+            assert told.status is None
+    away = {"waiting": {"reason": "ErrImagePull", "message": "dial tcp: connection refused"}}
+    container = {"name": "toolchain", "image": "golang:1.27", "state": away}
+    waits = decide(service, f.observed(job, f.pod(job, init=[container])), seconds=16)
+    assert reason(waits) == "Building"
+
+
 def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
     service = f.service(build={"history": {"succeeded": 1, "failed": 1}})
     old = f.job(

@@ -19,7 +19,7 @@ import generate
 import schemas
 from checks import Checks
 from dockerfiles import Instruction
-from goservice import cli, dockerfile, kaniko, names, spec
+from goservice import cli, dockerfile, kaniko, names, spec, toolchain
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 from goservice.spec import Base, Download, GoService
@@ -74,7 +74,11 @@ def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
     """Every value is the value of its own flag, for `fetch` and for Kaniko."""
     source = service.spec.source
     assert source is not None
-    fetch, build = pod["initContainers"]
+    fetch, *between, build = pod["initContainers"]
+    assert [each["name"] for each in between] in ([], ["toolchain"])
+    for each in between:
+        assert (each["command"][:2], len(each["command"])) == (["sh", "-euc"], 4)
+        assert not set(each["command"][2:] + each["args"]) - TOOLCHAIN_WORDS, "a text of a user"
     (push,) = pod["containers"]
     context = cli.fetch_source.make_context("fetch", fetch["args"][1:])
     assert context.params["url"] == source.git.url
@@ -124,6 +128,7 @@ def _scripts() -> frozenset[str]:
         {"packages": ["git"]},
         {"packages": ["tzdata"], "packageMirror": "https://m.example.com"},
         {"files": [{"from": "a", "to": "/a"}]},
+        {"toolchain": "Image"},
     ):
         text = dockerfile.render(f.service(build=build), f.SETTINGS, f.COMMIT)
         for each in program.dockerfile(text).instructions:
@@ -134,6 +139,26 @@ def _scripts() -> frozenset[str]:
 
 
 SCRIPTS = _scripts()
+TOOLCHAIN_WORDS = frozenset(
+    word
+    for build in (
+        {},
+        {"cache": {"claimName": "a"}},
+        {"toolchain": "Image", "cache": {"claimName": "a"}},
+    )
+    for made in toolchain.containers(f.service(build=build), f.SETTINGS)
+    for word in (made["command"] + made["args"])[2:]
+)
+"""What the toolchain's container is given, whoever writes the resource."""
+
+
+def goes_by_a_volume(build: spec.Build) -> bool:
+    """Whether Go is mounted, said once more."""
+    if build.toolchain is not None:
+        return build.toolchain.value == "Mounted"
+    image = build.builder_image or f.SETTINGS.images.builder
+    told = re.search(r"(^|/)golang:1\.(\d+)(\.\d+)?(-[^:/@]+)?(@[^@]+)?$", image)
+    return not build.packages and told is not None and int(told[2]) >= 21
 
 
 def wanted(service: GoService, inputs: str) -> list[Instruction]:
@@ -149,13 +174,18 @@ def builder_stage(service: GoService) -> Iterator[Instruction]:
     build, user = service.spec.build, service.spec.user
     source = service.spec.source
     assert source is not None
-    builder = build.builder_image or f.SETTINGS.images.builder
-    yield Instruction("FROM", (builder, "AS", "builder"))
+    mounted = goes_by_a_volume(build)
+    go = build.builder_image or f.SETTINGS.images.builder
+    yield Instruction("FROM", (f.SETTINGS.images.busybox if mounted else go, "AS", "builder"))
     if build.packages:
         mirror = [dockerfile._substitution(build.package_mirror)] if build.package_mirror else []
         yield run("packages", *mirror, *build.packages)
     yield run()
     yield Instruction("USER", ("65532:65532",))
+    path = (
+        "/toolchain/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    )
+    trust = "/toolchain/etc/ssl/certs/ca-certificates.crt"
     yield environment(
         HOME="/build/home",
         GOCACHE="/gocache/build",
@@ -163,6 +193,7 @@ def builder_stage(service: GoService) -> Iterator[Instruction]:
         GOTMPDIR="/gocache/tmp",
         GOPROXY=build.modules.proxy or f.SETTINGS.builds.module_proxy,
         GOTOOLCHAIN="local",
+        **({"PATH": path, "SSL_CERT_FILE": trust} if mounted else {}),
         CGO_ENABLED="0",
     )
     mine = f"{user.name}:x:{user.uid}:{user.uid}::/nonexistent:/sbin/nologin"

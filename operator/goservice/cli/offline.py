@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from goservice import crd, dockerfile, names, resources
 from goservice.cli import files
 from goservice.cli.words import fail
 from goservice.settings import Settings
-from goservice.spec import GoService
+from goservice.spec import GoService, Toolchain
 
 SAMPLE_COMMIT = "0" * 40
 SAMPLE_DIGEST = "sha256:" + "0" * 64
@@ -43,8 +44,17 @@ def validate(sources: tuple[str, ...]) -> None:
 @files.settings_option
 @click.option("--commit", default=SAMPLE_COMMIT, help="The full commit to render for.")
 @click.option("--dockerfile", "only_dockerfile", is_flag=True, help="Print the Dockerfile alone.")
+@click.option(
+    "--toolchain",
+    type=click.Choice([kind.value for kind in Toolchain]),
+    help="Where Go comes from, whatever the resource says; with Image the Dockerfile builds anywhere.",
+)
 def render(
-    sources: tuple[str, ...], settings_file: Path | None, commit: str, only_dockerfile: bool
+    sources: tuple[str, ...],
+    settings_file: Path | None,
+    commit: str,
+    only_dockerfile: bool,
+    toolchain: str | None,
 ) -> None:
     """Print what the operator would create, without a cluster.
 
@@ -53,14 +63,15 @@ def render(
     \b
     Examples:
       goservice render -f checkout.yaml
-      goservice render -f checkout.yaml --dockerfile > Dockerfile
+      goservice render -f app.yaml --dockerfile --toolchain Image > Dockerfile
       goservice render -f checkout.yaml --commit "$(git rev-parse HEAD)"
       goservice render -f checkout.yaml --settings settings.yaml
     """
     settings = files.settings(settings_file)
     if not re.fullmatch(r"[0-9a-f]{40}", commit):
         fail('--commit: must be a full commit of 40 hex digits, such as "$(git rev-parse HEAD)"', 2)
-    for number, service in enumerate(files.services(sources)):
+    for number, written in enumerate(files.services(sources)):
+        service = _with_toolchain(written, Toolchain(toolchain)) if toolchain else written
         if only_dockerfile:
             inputs = names.inputs(service, settings, commit)
             click.echo(dockerfile.render(service, settings, commit, inputs), nl=False)
@@ -70,6 +81,14 @@ def render(
         click.echo(
             yaml.safe_dump_all(objects(service, settings, commit), sort_keys=False), nl=False
         )
+
+
+def _with_toolchain(service: GoService, toolchain: Toolchain) -> GoService:
+    build = service.spec.build
+    if toolchain is Toolchain.MOUNTED and build.packages:
+        fail(f"--toolchain: {service.name} installs packages, which takes Image", 2)
+    changed = build.model_copy(update={"toolchain": toolchain})
+    return replace(service, spec=service.spec.model_copy(update={"build": changed}))
 
 
 def objects(service: GoService, settings: Settings, commit: str) -> list[dict[str, Any]]:

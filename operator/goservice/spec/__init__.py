@@ -41,6 +41,7 @@ from goservice.spec.types import (
     MirrorURL,
     Model,
     ModuleProxy,
+    ObjectName,
     Package,
     PackageName,
     RepositoryPath,
@@ -139,6 +140,20 @@ class Modules(Model):
     """AfterSource copies the repository first (works for every layout); BeforeSource downloads from go.mod and go.sum in a layer of its own."""
 
 
+class Toolchain(StrEnum):
+    """Where Go comes from in a build."""
+
+    IMAGE = "Image"
+    MOUNTED = "Mounted"
+
+
+class BuildCache(Model):
+    """A volume that keeps Go's caches from build to build."""
+
+    claim_name: ObjectName
+    """A PersistentVolumeClaim of the namespace. Services may share it: each has folders of its own."""
+
+
 class History(Model):
     """How many finished builds are kept."""
 
@@ -169,6 +184,12 @@ class Build(Model):
             "must not be set when base is Scratch; set base to Alpine, Busybox, Distroless or Custom",
             lambda self: self.base_image is None or self.base is not Base.SCRATCH,
             path="baseImage",
+        ),
+        Rule(
+            "!has(self.toolchain) || self.toolchain != 'Mounted' || !has(self.packages) || size(self.packages) == 0",
+            "must not be Mounted where packages are installed; set it to Image, or leave it out",
+            lambda self: self.toolchain is not Toolchain.MOUNTED or not self.packages,
+            path="toolchain",
         ),
     )
 
@@ -206,6 +227,10 @@ class Build(Model):
     """Go string variables set at link time (-X), such as main.version."""
     modules: Modules = Modules()
     """How Go modules are downloaded."""
+    toolchain: Toolchain | None = None
+    """Where Go comes from. Mounted: from builderImage by a volume, beside a small builder stage, which is faster; Image: the builder stage stands on builderImage. If left out, Mounted where the platform says so, no packages are installed and builderImage is golang:1.21 or newer. The image that comes out is the same."""
+    cache: BuildCache | None = None
+    """Keeps Go's caches from build to build, and compiles the standard library once for all. Nothing is kept if left out."""
     resources: Resources | None = None
     """Requests and limits of the build. The platform's if left out."""
     timeout_seconds: Annotated[int, Field(ge=60, le=86400)] = 1800
