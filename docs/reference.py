@@ -234,7 +234,7 @@ PROBES: dict[str, Any] = {
     "build.variables": [{"name": "main.a", "value": "b"}],
     "build.modules": {"proxy": "direct", "download": "BeforeSource"},
     "build.toolchain": "Image",
-    "build.cache": {"claimName": "go-caches"},
+    "build.cache": {"size": "5Gi", "storageClassName": "fast"},
     "build.resources": {"limits": {"memory": "1Gi"}},
     "build.timeoutSeconds": 600,
     "build.history": {"succeeded": 9},

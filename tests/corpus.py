@@ -388,6 +388,29 @@ def build() -> Iterator[Bad]:
             value,
             "a Kubernetes object name (lower case letters, digits, - and .)",
         )
+    for value in ("5 Gi", "much", "-1", ""):
+        yield from wrong(
+            f"as size {value!r}", "build.cache.size", value, "a quantity such as 500m, 1 or 256Mi"
+        )
+    yield from wrong(
+        "a class with a space",
+        "build.cache.storageClassName",
+        "a b",
+        "a Kubernetes object name (lower case letters, digits, - and .)",
+    )
+    for value in ({}, {"claimName": "a", "size": "1Gi"}):
+        yield Bad(
+            f"as cache {value!r}",
+            "spec.build.cache",
+            {"build": {"cache": value}},
+            "must have exactly one of claimName, size",
+        )
+    yield Bad(
+        "a class for a claim that is there",
+        "spec.build.cache.storageClassName",
+        {"build": {"cache": {"claimName": "a", "storageClassName": "fast"}}},
+        "needs size",
+    )
     yield from resources("build.resources")
     yield from number("build.timeoutSeconds", 60, 86400)
     yield from number("build.history.{succeeded,failed}", 1, 20)
@@ -920,6 +943,7 @@ ACCEPTED: dict[str, Change] = {
     "a probe by number on a worker": {"ports": [], "probes": {"liveness": {"tcpSocket": {"port": 9000}}}},
     "names with dots": {"image": {"repository": IMAGE, "pushSecretRef": {"name": "a.b-c.d"}}},
     "a cache and a mounted toolchain": {"build": {"toolchain": "Mounted", "cache": {"claimName": "go-caches"}}},
+    "a cache of its own": {"build": {"cache": {"size": "5Gi", "storageClassName": "fast"}}},
     "packages in an image's toolchain": {"build": {"toolchain": "Image", "packages": ["tzdata"]}},
     "two proxies": {"build": {"modules": {"proxy": "https://a.example.com|https://b.example.com/x,off"}}},
     "a module in a folder with dots": {"source": {"git": {"url": GIT, "directory": "a.b/.c/d-e"}}},

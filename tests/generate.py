@@ -45,6 +45,7 @@ ONE_OF: Mapping[type[Model], Path] = {
     core.EnvVar: ("value", "valueFrom"),
     core.ShareTarget: ("averageValue", "averageUtilization"),
     core.ValueTarget: ("value", "averageValue"),
+    spec.BuildCache: ("claimName", "size"),
     core.Metric: ("resource", "containerResource", "pods", "object", "external"),
 }
 """Fields that exclude each other: one of them is set."""
@@ -145,14 +146,14 @@ def _model(draw: Draw, cls: type[Model], must: Path) -> dict[str, Any]:
             for name in fields
             if name in chosen
         }
-        _agree(cls, made)
+        _agree(cls, made, first)
         if _accepted(cls, made):
             break
     return made
 
 
-def _agree(cls: type[Model], made: dict[str, Any]) -> None:
-    """Make fields agree that must, where chance would hardly ever."""
+def _agree(cls: type[Model], made: dict[str, Any], first: str) -> None:
+    """Make fields agree that must, where chance would hardly ever; `first` has to stay."""
     if cls is core.Metric:
         kind = next(name for name in ONE_OF[cls] if name in made)
         made["type"] = kind[0].upper() + kind[1:]
@@ -164,6 +165,12 @@ def _agree(cls: type[Model], made: dict[str, Any]) -> None:
             made["values"] = made.get("values") or ["a"]
         elif made.get("values"):
             made["operator"] = "In"
+    if cls is spec.BuildCache and "storageClassName" in made:
+        if first == "claimName":
+            del made["storageClassName"]
+        else:
+            made.pop("claimName", None)
+            made.setdefault("size", "1Gi")
     if cls is spec.Build:
         if made.get("base") == "Custom":
             made.setdefault("baseImage", "alpine")

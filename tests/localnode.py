@@ -166,6 +166,38 @@ def namespace(name: str, level: str = "baseline") -> None:
     )
 
 
+VOLUME_SIZE = {"storage": "5Gi"}
+
+
+def claim(where: str, name: str) -> None:
+    """A volume claim in a namespace, and its volume."""
+    volume(where, name)
+    wanted = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "",
+        "volumeName": f"{where}-{name}",
+        "resources": {"requests": VOLUME_SIZE},
+    }
+    metadata = {"name": name, "namespace": where}
+    made = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata}
+    kubectl.apply([{**made, "spec": wanted}])
+
+
+def volume(where: str, claim_name: str, storage_class: str = "") -> None:
+    """A volume for a claim, on a folder that ends with the node."""
+    name = f"{where}-{claim_name}"
+    wanted = {
+        "capacity": VOLUME_SIZE,
+        "accessModes": ["ReadWriteOnce"],
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": storage_class,
+        "hostPath": {"path": str(paths.run() / "claims" / name), "type": "DirectoryOrCreate"},
+        "claimRef": {"namespace": where, "name": claim_name},
+    }
+    made = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}
+    kubectl.apply([{**made, "spec": wanted}])
+
+
 def push_secret(where: str, name: str, password: str = CANARY) -> None:
     """A Secret for the closed registry, to push and to pull with."""
     login = {"username": paths.REGISTRY_USER, "password": password}

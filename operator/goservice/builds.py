@@ -337,6 +337,14 @@ def _progress(
                 " the build goes on by itself once it can."
             ),
         )
+    if running.missing_claim:
+        reason, trouble = (
+            Reason.CLAIM_NOT_FOUND,
+            (
+                f"PersistentVolumeClaim {service.namespace}/{running.missing_claim} (build.cache.claimName)"
+                " does not exist; the build goes on by itself once it does."
+            ),
+        )
     if not trouble and running.waiting:
         trouble = f"The build cannot start: {running.waiting}"
     if reason is not None:

@@ -59,6 +59,7 @@ class Reason(StrEnum):
     REGISTRY_UNAVAILABLE = "RegistryUnavailable"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    CLAIM_NOT_FOUND = "ClaimNotFound"
     POD_SECURITY_VIOLATION = "PodSecurityViolation"
     CLUSTER_REFUSED = "ClusterRefused"
     SUCCEEDED = "Succeeded"
@@ -111,6 +112,7 @@ MEANING: Mapping[Reason, str] = {
     Reason.REGISTRY_UNAVAILABLE: "The registry does not answer; tried again.",
     Reason.RETRIES_EXHAUSTED: "A platform failure came back five times.",
     Reason.SECRET_NOT_FOUND: "A Secret that the build needs is missing; it goes on once it is there.",
+    Reason.CLAIM_NOT_FOUND: "The claim that the build's caches lie on is missing; it goes on once it is there.",
     Reason.POD_SECURITY_VIOLATION: "The namespace's Pod Security level refuses the pods.",
     Reason.CLUSTER_REFUSED: "The API server refuses an object; the message has its words.",
     Reason.SUCCEEDED: "The newest build succeeded.",
@@ -153,6 +155,7 @@ ADVICE: Mapping[Reason, str] = {
     Reason.REGISTRY_UNAVAILABLE: "Wait. If it lasts: is the registry up, and may the cluster reach it?",
     Reason.RETRIES_EXHAUSTED: "The message says what failed. Once that is mended: `goservice rebuild NAME`.",
     Reason.SECRET_NOT_FOUND: "Create the Secret that the message names.",
+    Reason.CLAIM_NOT_FOUND: "Create the PersistentVolumeClaim that the message names, or set `build.cache.size` to have one made.",
     Reason.POD_SECURITY_VIOLATION: "Builds need level `baseline` (operations.md, Namespaces). Or build in another namespace and set `image.digest` here.",
     Reason.CLUSTER_REFUSED: "Mend what the message says: a quota, a policy, a missing right. Tried again each minute.",
     Reason.SUCCEEDED: "Nothing.",

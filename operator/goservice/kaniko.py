@@ -82,6 +82,8 @@ class Running:
     """Why a container cannot start, in the kubelet's words."""
     missing_image: str = ""
     """The builder image, if the node cannot pull it."""
+    missing_claim: str = ""
+    """The claim for the caches, if there is none of its name."""
 
 
 @dataclass(frozen=True)
@@ -314,9 +316,9 @@ def _running(pod: Mapping[str, Any] | None) -> Running:
             return Running(container["name"], why, _missing_image(container, why))
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return Running(
-                "", clean(f"{condition.get('reason')}: {condition.get('message')}")[:300]
-            )
+            why = clean(f"{condition.get('reason')}: {condition.get('message')}")[:300]
+            claim = re.search(r'persistentvolumeclaim "([a-z0-9.-]+)" not found', why)
+            return Running("", why, missing_claim=claim[1] if claim else "")
     return Running()
 
 

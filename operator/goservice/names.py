@@ -78,6 +78,11 @@ def build_account(service: GoService) -> str:
     return f"{service.name}-build"
 
 
+def cache_claim(service: GoService) -> str:
+    """The claim that is made for the caches of the service's builds."""
+    return f"{service.name}-build-cache"
+
+
 def build(service: GoService, inputs: str, attempt: int) -> str:
     """The name of a build: its Job and its ConfigMap."""
     return f"{service.name}-build-{inputs}-{attempt}"

@@ -18,7 +18,7 @@ from goservice import builds, kaniko, names, resources, workload
 from goservice.builds import Attempt, BuildStep
 from goservice.conditions import Condition, Reason, Type, find, known, merged
 from goservice.errors import InvalidSpec
-from goservice.observed import Observed, Question, Resolution, annotation
+from goservice.observed import Observed, Question, Resolution, annotation, covers
 from goservice.settings import Settings
 from goservice.spec import GoService
 from goservice.workload import Workload
@@ -340,7 +340,8 @@ def _summarise(
         if creates and _lacks_account(service, observed)
         else ()
     )
-    writes: tuple[Write, ...] = accounts + creates
+    claim = _cache_claim(service, observed, building=bool(creates))
+    writes: tuple[Write, ...] = claim + accounts + creates
     writes += tuple(_as_write(item) for item in load.writes)
     current = build.attempt.name if build.attempt else ""
     writes += tuple(_delete(manifest) for manifest in builds.to_prune(service, observed, current))
@@ -360,6 +361,17 @@ def _summarise(
 
 def _lacks_account(service: GoService, observed: Observed) -> bool:
     return observed.child("ServiceAccount", names.build_account(service), service.uid) is None
+
+
+def _cache_claim(service: GoService, observed: Observed, *, building: bool) -> tuple[Write, ...]:
+    """Make, change or delete the claim of the service's own for the caches of its builds."""
+    live = observed.child("PersistentVolumeClaim", names.cache_claim(service), service.uid)
+    wanted = resources.cache_claim(service)
+    if wanted is None:
+        return (_delete({"kind": "PersistentVolumeClaim", **live}),) if live else ()
+    if not building and live is None:
+        return ()
+    return () if live and covers(live, wanted) else (Apply(wanted),)
 
 
 def _as_write(item: workload.Item) -> Write:

@@ -118,6 +118,24 @@ def build_job(
     }
 
 
+def cache_claim(service: GoService) -> Manifest | None:
+    """The claim for the caches of builds, where one is to be made."""
+    cache = service.spec.build.cache
+    if cache is None or cache.size is None:
+        return None
+    storage_class = cache.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _metadata(service, names.cache_claim(service), "build"),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            **({"storageClassName": storage_class} if storage_class else {}),
+            "resources": {"requests": {"storage": cache.size}},
+        },
+    }
+
+
 def account(service: GoService) -> Manifest:
     """The service's own ServiceAccount, without a token."""
     return _account(service, service.name, "app")

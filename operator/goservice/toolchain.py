@@ -14,6 +14,7 @@ import hashlib
 import re
 from typing import Any
 
+from goservice import names
 from goservice.conditions import Reason
 from goservice.settings import Settings
 from goservice.spec import GoService, Toolchain
@@ -110,7 +111,7 @@ def mounted(service: GoService, settings: Settings) -> bool:
 def claim(service: GoService) -> str:
     """The claim that the caches lie on, empty if nothing is kept between builds."""
     cache = service.spec.build.cache
-    return cache.claim_name if cache else ""
+    return (cache.claim_name or names.cache_claim(service)) if cache else ""
 
 
 def containers(service: GoService, settings: Settings) -> list[Manifest]:

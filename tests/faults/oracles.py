@@ -240,8 +240,8 @@ def judged(run: Run, reference: Run) -> list[str]:
 def end_state(world: World, *, any_attempt: bool = False) -> Manifest:
     """All objects but events, without what differs between equal runs."""
     shown: Manifest = {}
-    for kind in (spec.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service",
-                 "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
+    for kind in (spec.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
+                 "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
         for manifest in world.all(kind):
             shown[f"{kind}/{manifest['metadata']['name']}"] = _masked(manifest)
     if any_attempt:
@@ -265,8 +265,8 @@ def orphans(world: World) -> list[str]:
     """Our objects whose owner is not there."""
     present = {m["metadata"]["uid"] for kind in (spec.KIND, "Job") for m in world.all(kind)}
     found = []
-    for kind in ("ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service",
-                 "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
+    for kind in ("ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
+                 "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
         for manifest in world.all(kind):
             owners = {r["uid"] for r in manifest["metadata"].get("ownerReferences") or ()}
             if not owners & present:

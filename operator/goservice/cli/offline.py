@@ -101,7 +101,9 @@ def objects(service: GoService, settings: Settings, commit: str) -> list[dict[st
     result = []
     if digest is None:
         build = names.build(service, inputs, 1)
+        claim = resources.cache_claim(service)
         result += [
+            *([claim] if claim else []),
             resources.build_account(service),
             resources.build_files(service, settings, commit, inputs, build),
             resources.build_job(service, settings, commit, inputs, attempt=1, notes={}),

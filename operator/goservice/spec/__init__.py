@@ -27,6 +27,7 @@ from goservice.spec.core import (
     Probe,
     Resources,
     StoppingProbe,
+    exactly_one,
     plain,
 )
 from goservice.spec.types import (
@@ -44,6 +45,7 @@ from goservice.spec.types import (
     ObjectName,
     Package,
     PackageName,
+    Quantity,
     RepositoryPath,
     Revision,
     Rule,
@@ -148,10 +150,24 @@ class Toolchain(StrEnum):
 
 
 class BuildCache(Model):
-    """A volume that keeps Go's caches from build to build."""
+    """A volume that keeps Go's caches from build to build: one that is there, or one that is made."""
 
-    claim_name: ObjectName
+    rules = (
+        exactly_one("claimName", "size"),
+        Rule(
+            "!has(self.storageClassName) || has(self.size)",
+            "needs size: a claim that is there has its class",
+            lambda self: self.storage_class_name is None or self.size is not None,
+            path="storageClassName",
+        ),
+    )
+
+    claim_name: ObjectName | None = None
     """A PersistentVolumeClaim of the namespace. Services may share it: each has folders of its own."""
+    size: Quantity | None = None
+    """The size of a claim (NAME-build-cache, ReadWriteOnce) that is made for this service and deleted with it, such as 5Gi. It can grow where the storage class lets it."""
+    storage_class_name: ObjectName | None = None
+    """The made claim's storage class. The cluster's default if left out."""
 
 
 class History(Model):

@@ -45,6 +45,7 @@ WATCHED = (
     "Job",
     "Pod",
     "ServiceAccount",
+    "PersistentVolumeClaim",
     "Deployment",
     "Service",
     "HorizontalPodAutoscaler",

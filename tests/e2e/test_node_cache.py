@@ -1,0 +1,131 @@
+"""Where Go comes from and what builds keep: the same image each way, and less work each time."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+import localnode
+from cluster import kubectl, paths
+from localnode import Service
+
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
+
+CLAIM = "go-caches"
+COMPILES = "Compiling the standard library"
+BEGINS = "This service's cache begins with it."
+
+
+@pytest.fixture(scope="module")
+def kept(shop: str) -> dict[str, Service]:
+    """Two services that share an empty claim and are built at once, and one without any cache."""
+    localnode.claim(shop, CLAIM)
+    localnode.namespace("plain")
+    localnode.push("cached", localnode.tiny())
+    shared = {"build": {"cache": {"claimName": CLAIM}}, "ports": []}
+    image = {"build": {"toolchain": "Image"}, "ports": []}
+    return {
+        "one": localnode.submit("cached", shop, "cached", **shared),
+        "two": localnode.submit("twin", shop, "cached", **shared),
+        "plain": localnode.submit("cached", "plain", "cached", **image),
+    }
+
+
+def laid_out(service: Service) -> str:
+    """What the toolchain's container said in the service's newest build."""
+    return kubectl.kubectl(
+        *("logs", "-n", service.namespace, f"job/{service.status()['build']['name']}"),
+        *("-c", "toolchain"),
+    )
+
+
+def test_the_image_is_the_same_wherever_go_comes_from(kept: dict[str, Service]) -> None:
+    """Mounted with caches, and unpacked from the builder image without any."""
+    for service in kept.values():
+        service.wait_for("True Serving", 3 * localnode.BUILD_SECONDS)
+    one, plain = kept["one"].image(), kept["plain"].image()
+    assert one.partition("@")[0] != plain.partition("@")[0]
+    assert one.partition("@")[2] == plain.partition("@")[2]
+    steps = kubectl.get("pods", "-n", "plain", "-l", "app.kubernetes.io/component=build")["items"]
+    assert [c["name"] for c in steps[0]["spec"]["initContainers"]] == ["fetch", "build"]
+
+
+def test_two_first_builds_at_once_leave_one_whole_toolchain(kept: dict[str, Service]) -> None:
+    for name in ("one", "two"):
+        assert COMPILES in laid_out(kept[name])
+        assert BEGINS in laid_out(kept[name])
+    (image,) = (folder() / "images").iterdir()
+    (whole,) = [entry for entry in image.iterdir() if entry.is_dir() and not entry.is_symlink()]
+    assert sorted(entry.name for entry in whole.iterdir()) == ["etc", "std", "usr"]
+
+
+def test_the_next_build_and_the_next_service_compile_no_standard_library(
+    kept: dict[str, Service],
+) -> None:
+    one = kept["one"]
+    before = one.image()
+    localnode.push("cached", {**localnode.tiny(), "more.go": "package main\n\nvar more = 1\n"})
+    localnode.until("the change serves", lambda: one.image() != before, localnode.BUILD_SECONDS)
+    assert laid_out(one) == ""
+    third = localnode.submit(
+        "third", one.namespace, "cached", build={"cache": {"claimName": CLAIM}}, ports=[]
+    )
+    third.wait_for("True Serving")
+    assert COMPILES not in laid_out(third)
+    assert BEGINS in laid_out(third)
+
+
+def test_a_build_owns_its_caches_and_nothing_else_of_the_claim(kept: dict[str, Service]) -> None:
+    del kept
+    services = sorted((folder() / "services").iterdir())
+    assert [each.name for each in services] == ["cached", "third", "twin"]
+    for each in services:
+        assert owner(each) == 0, "its own folder's entries cannot be replaced by links"
+        assert {owner(each / name) for name in ("build", "mod", "tmp")} == {65532}
+    for each in (folder() / "images").rglob("*"):
+        if not each.is_symlink():
+            assert owner(each) == 0
+            assert not each.stat().st_mode & stat.S_IWOTH
+
+
+def test_a_missing_claim_is_named_and_mended(shop: str) -> None:
+    build = {"cache": {"claimName": "not-yet"}}
+    service = localnode.submit("claimless", shop, "cached", build=build, ports=[])
+    localnode.until("ClaimNotFound", lambda: service.says() == "False ClaimNotFound", 120)
+    assert f"PersistentVolumeClaim {shop}/not-yet (build.cache.claimName)" in service.message()
+    localnode.claim(shop, "not-yet")
+    service.wait_until(
+        "it goes on by itself",
+        lambda _: service.says() == "True Serving",
+        localnode.BUILD_SECONDS,
+    )
+    assert service.status()["build"]["attempt"] == 1
+
+
+def test_a_claim_is_made_and_deleted_with_what_asks_for_it(shop: str) -> None:
+    """No storage class is here: the claim waits for a volume that is made for it by hand."""
+    build = {"cache": {"size": "1Gi", "storageClassName": "by-hand"}}
+    service = localnode.submit("owner", shop, "cached", build=build, ports=[])
+    name = "owner-build-cache"
+    localnode.until("the claim", lambda: name in kubectl.kubectl("get", "pvc", "-n", shop), 60)
+    localnode.volume(shop, name, "by-hand")
+    service.wait_for("True Serving", 2 * localnode.BUILD_SECONDS)
+    made = kubectl.get("pvc", name, "-n", shop)
+    assert made["metadata"]["ownerReferences"][0]["name"] == "owner"
+    assert made["status"]["phase"] == "Bound"
+    service.patch({"build": {"cache": None}})
+    localnode.until(
+        "the claim is gone", lambda: name not in kubectl.kubectl("get", "pvc", "-n", shop), 60
+    )
+    service.wait_for("True Serving", 60)
+
+
+def folder() -> Path:
+    """The claim's files, as the node has them."""
+    return paths.run() / "claims" / f"shop-{CLAIM}"
+
+
+def owner(path: Path) -> int:
+    return path.stat().st_uid
