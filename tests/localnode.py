@@ -166,12 +166,14 @@ def namespace(name: str, level: str = "baseline") -> None:
     )
 
 
+CACHES = "caches"
+"""The folder of a claim that has the standard library compiled once it was used."""
 VOLUME_SIZE = {"storage": "5Gi"}
 
 
-def claim(where: str, name: str) -> None:
+def claim(where: str, name: str, folder: str = "") -> None:
     """A volume claim in a namespace, and its volume."""
-    volume(where, name)
+    volume(where, name, folder=folder)
     wanted = {
         "accessModes": ["ReadWriteOnce"],
         "storageClassName": "",
@@ -183,15 +185,16 @@ def claim(where: str, name: str) -> None:
     kubectl.apply([{**made, "spec": wanted}])
 
 
-def volume(where: str, claim_name: str, storage_class: str = "") -> None:
-    """A volume for a claim, on a folder that ends with the node."""
+def volume(where: str, claim_name: str, storage_class: str = "", folder: str = "") -> None:
+    """A volume for a claim, on a folder that ends with the node: its own, or another one's."""
     name = f"{where}-{claim_name}"
+    place = paths.run() / "claims" / (folder or name)
     wanted = {
         "capacity": VOLUME_SIZE,
         "accessModes": ["ReadWriteOnce"],
         "persistentVolumeReclaimPolicy": "Retain",
         "storageClassName": storage_class,
-        "hostPath": {"path": str(paths.run() / "claims" / name), "type": "DirectoryOrCreate"},
+        "hostPath": {"path": str(place), "type": "DirectoryOrCreate"},
         "claimRef": {"namespace": where, "name": claim_name},
     }
     made = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}}

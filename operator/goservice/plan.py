@@ -364,14 +364,12 @@ def _lacks_account(service: GoService, observed: Observed) -> bool:
 
 
 def _cache_claim(service: GoService, observed: Observed, *, building: bool) -> tuple[Write, ...]:
-    """Make, change or delete the claim of the service's own for the caches of its builds."""
+    """Make or change the service's own claim for the caches of its builds; deleting is the user's."""
     live = observed.child("PersistentVolumeClaim", names.cache_claim(service), service.uid)
     wanted = resources.cache_claim(service)
-    if wanted is None:
-        return (_delete({"kind": "PersistentVolumeClaim", **live}),) if live else ()
-    if not building and live is None:
+    if wanted is None or (live is None and not building) or (live and covers(live, wanted)):
         return ()
-    return () if live and covers(live, wanted) else (Apply(wanted),)
+    return (Apply(wanted),)
 
 
 def _as_write(item: workload.Item) -> Write:

@@ -50,6 +50,7 @@ def shop(demo: localnode.Demo) -> str:
     """A namespace for services that are built, with a push Secret whose password is the canary."""
     localnode.namespace("shop")
     localnode.push_secret("shop", "push")
+    localnode.claim("shop", "caches", folder=localnode.CACHES)
     return "shop"
 
 
@@ -62,6 +63,7 @@ def checkout(shop: str) -> localnode.Service:
         shop,
         "checkout",
         image=localnode.closed(shop, "checkout"),
+        build={"cache": {"claimName": "caches"}},
         timeZone="Europe/Paris",
         env=[{"name": "GREETING", "value": "hello"}],
     )

@@ -95,7 +95,7 @@ def test_a_missing_claim_is_named_and_mended(shop: str) -> None:
     service = localnode.submit("claimless", shop, "cached", build=build, ports=[])
     localnode.until("ClaimNotFound", lambda: service.says() == "False ClaimNotFound", 120)
     assert f"PersistentVolumeClaim {shop}/not-yet (build.cache.claimName)" in service.message()
-    localnode.claim(shop, "not-yet")
+    localnode.claim(shop, "not-yet", folder=localnode.CACHES)
     service.wait_until(
         "it goes on by itself",
         lambda _: service.says() == "True Serving",
@@ -104,22 +104,29 @@ def test_a_missing_claim_is_named_and_mended(shop: str) -> None:
     assert service.status()["build"]["attempt"] == 1
 
 
-def test_a_claim_is_made_and_deleted_with_what_asks_for_it(shop: str) -> None:
+def test_a_claim_is_made_for_a_service_and_goes_with_it(shop: str) -> None:
     """No storage class is here: the claim waits for a volume that is made for it by hand."""
     build = {"cache": {"size": "1Gi", "storageClassName": "by-hand"}}
     service = localnode.submit("owner", shop, "cached", build=build, ports=[])
     name = "owner-build-cache"
     localnode.until("the claim", lambda: name in kubectl.kubectl("get", "pvc", "-n", shop), 60)
-    localnode.volume(shop, name, "by-hand")
+    localnode.volume(shop, name, "by-hand", folder=localnode.CACHES)
     service.wait_for("True Serving", 2 * localnode.BUILD_SECONDS)
     made = kubectl.get("pvc", name, "-n", shop)
     assert made["metadata"]["ownerReferences"][0]["name"] == "owner"
     assert made["status"]["phase"] == "Bound"
+    service.patch({"build": {"cache": {"size": "2Gi"}}})
+    localnode.until("the refusal is told", lambda: service.says() == "False ClusterRefused", 30)
+    assert "persistentvolumeclaims" in service.message()
     service.patch({"build": {"cache": None}})
-    localnode.until(
-        "the claim is gone", lambda: name not in kubectl.kubectl("get", "pvc", "-n", shop), 60
-    )
     service.wait_for("True Serving", 60)
+    assert kubectl.get("pvc", name, "-n", shop)["metadata"]["uid"] == made["metadata"]["uid"]
+    kubectl.kubectl("delete", "goservice", "owner", "-n", shop)
+    localnode.until(
+        "it goes with the service",
+        lambda: name not in kubectl.kubectl("get", "pvc", "-n", shop),
+        60,
+    )
 
 
 def folder() -> Path:

@@ -94,6 +94,12 @@ CASES = (
         tail="nobody/golang",
     ),
     Case(
+        "builder-image",
+        "False BaseImageNotFound",
+        ("The node cannot pull", "nobody/golang:1.27", "build.builderImage"),
+        build={"builderImage": f"{paths.REGISTRY}/nobody/golang:1.27"},
+    ),
+    Case(
         "out-of-memory",
         "False OutOfMemory",
         ("build.resources.limits.memory",),

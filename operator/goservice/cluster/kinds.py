@@ -58,7 +58,7 @@ ACCESS: dict[str, frozenset[str]] = {
     "jobs.batch": _MADE_ONCE,
     "pods": _WATCHED,
     "serviceaccounts": _KEPT,
-    "persistentvolumeclaims": _OPTIONAL,
+    "persistentvolumeclaims": _KEPT,
     "deployments.apps": _KEPT,
     "services": _OPTIONAL,
     "horizontalpodautoscalers.autoscaling": _OPTIONAL,

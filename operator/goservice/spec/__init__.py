@@ -165,7 +165,7 @@ class BuildCache(Model):
     claim_name: ObjectName | None = None
     """A PersistentVolumeClaim of the namespace. Services may share it: each has folders of its own."""
     size: Quantity | None = None
-    """The size of a claim (NAME-build-cache, ReadWriteOnce) that is made for this service and deleted with it, such as 5Gi. It can grow where the storage class lets it."""
+    """The size of a claim (NAME-build-cache, ReadWriteOnce) that is made for this service and goes with it, such as 5Gi. It can grow where the storage class lets it; one that is no longer asked for stays until you delete it."""
     storage_class_name: ObjectName | None = None
     """The made claim's storage class. The cluster's default if left out."""
 
