@@ -139,6 +139,12 @@ CASES = (
         git={"url": repositories.url("closed-git", "auth")},
     ),
     Case(
+        "redirected",
+        "False ForbiddenByPlatform",
+        ("redirects to", "not followed", "spec.source.git.url"),
+        git={"url": repositories.url("redirected", "moved")},
+    ),
+    Case(
         "git-away",
         "Unknown GitUnavailable",
         (NOBODY, "does not accept a connection"),
