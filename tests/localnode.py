@@ -13,15 +13,16 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from cluster import commands, equipment, kubectl, paths, prerequisites, repositories
+from cluster import commands, equipment, kubectl, node, paths, prerequisites, repositories
 
 Manifest = dict[str, Any]
 
@@ -156,6 +157,36 @@ class Service:
                 return b""
 
         return json.loads(until(f"{self.name} answers {path}", answer, 30))
+
+
+class Probes:
+    """Asks a service over and over, each time on a new connection, and keeps what was no answer."""
+
+    def __init__(self, service: Service, per_minute: int = 1000) -> None:
+        self._address = service.address()
+        self._pause = 60 / per_minute
+        self._over = threading.Event()
+        self._prober = threading.Thread(target=self._probe)
+        self.asked = 0
+        self.failed: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._prober.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._prober.join()
+
+    def _probe(self) -> None:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while not self._over.wait(self._pause):
+            self.asked += 1
+            try:
+                with opener.open(self._address, timeout=10) as response:
+                    response.read()
+            except OSError as error:
+                self.failed.append(f"{time.strftime('%H:%M:%S')} {error}")
 
 
 def namespace(name: str, level: str = "baseline") -> None:
@@ -353,6 +384,22 @@ def operator_pod() -> Manifest:
     running: list[Manifest] = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
     assert len(running) == 1
     return running[0]
+
+
+def crash() -> None:
+    """Kill every program of the node at once, containers and etcd too, as a loss of power does.
+
+    Its supervisor starts the programs again; what ran in containers is for them to start.
+    """
+    subprocess.run(node.inside(["sh", "-c", "kill -9 -1"]), check=True)
+    until("the API server is back", _is_up, 120)
+
+
+def _is_up() -> bool:
+    try:
+        return kubectl.kubectl("get", "--raw=/readyz", timeout=10) == "ok"
+    except commands.Failed:
+        return False
 
 
 def restart_operator(*, kill: bool = False) -> None:

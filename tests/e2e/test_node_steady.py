@@ -50,6 +50,35 @@ def test_killed_in_mid_build_it_loses_nothing_and_builds_nothing_twice(checkout:
     assert new == {status["build"]["name"]}
 
 
+def test_a_node_that_loses_power_in_mid_build_costs_a_second_attempt_and_nothing_else(
+    checkout: Service,
+) -> None:
+    """API server, etcd, kubelet, the build, the service and the operator die at once."""
+    jobs = {job["metadata"]["name"] for job in checkout.jobs()}
+    deployment = checkout.deployment()["metadata"]["uid"]
+    commit = localnode.push_sample("checkout", "Power", **{"note.txt": "lost in mid-build\n"})
+    checkout.wait_until(
+        "the build runs",
+        lambda s: s["commit"]["sha"] == commit and s["build"]["phase"] == "Running",
+    )
+    since = localnode.mark()
+    localnode.crash()
+    localnode.wait_for_operator()
+    checkout.wait_until(
+        "the commit serves",
+        lambda s: checkout.says() == "True Serving" and s["commit"]["sha"] == commit,
+        2 * localnode.BUILD_SECONDS,
+    )
+    assert checkout.deployment()["metadata"]["uid"] == deployment
+    new = {job["metadata"]["name"] for job in checkout.jobs()} - jobs
+    assert 1 <= len(new) <= 2, "the one that died, and its second attempt"
+    wrote = [w for w in localnode.writes(since) if w.code < 300]
+    created = [w.name for w in wrote if w.resource == "jobs"]
+    assert len(created) == len(set(created)) <= 1
+    patched = [(w.resource, w.name) for w in wrote if w.resource in ("deployments", "services")]
+    assert len(patched) == len(set(patched)), "at most one write for each object"
+
+
 def test_only_the_last_builds_are_kept(checkout: Service) -> None:
     finished = [
         job

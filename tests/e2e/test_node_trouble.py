@@ -6,6 +6,7 @@ The services of the table are submitted at once with a cap of two builds: the ca
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -217,7 +218,20 @@ def test_no_more_builds_ran_at_once_than_the_platform_allows(failing: dict[str, 
     assert most == localnode.CAP, f"{most} at once of {len(changes) // 2}"
 
 
-def test_what_serves_goes_on_serving_when_its_next_build_fails(checkout: Service) -> None:
+def test_a_failed_build_a_killed_operator_and_a_rollout_cost_no_answer(checkout: Service) -> None:
+    """A thousand probes a minute, all the while."""
+    with localnode.Probes(checkout) as probes:
+        _fails(checkout)
+        localnode.restart_operator(kill=True)
+        _is_mended(checkout)
+        time.sleep(10)  # the pods of the old version end
+    assert probes.failed == []
+    assert probes.asked > 200
+    print(f"{probes.asked} probes, {len(probes.failed)} failed")
+
+
+def _fails(checkout: Service) -> None:
+    """A commit that does not compile: all of that is told, and nothing that serves is touched."""
     image = checkout.image()
     replica_sets = _replica_sets(checkout)
     localnode.push_sample("checkout", "Broken", **{"broken.go": "package main\n\nvar x int = y\n"})
@@ -234,6 +248,9 @@ def test_what_serves_goes_on_serving_when_its_next_build_fails(checkout: Service
     assert checkout.image() == image == status["servingImage"]
     assert _replica_sets(checkout) == replica_sets
     assert checkout.ask()["uid"] == 10001
+
+
+def _is_mended(checkout: Service) -> None:
     localnode.push_sample("checkout", "Mended")
     localnode.until(
         "mended",
