@@ -305,14 +305,19 @@ async def test_a_redirect_to_what_is_no_plain_address_is_not_shown(location: str
         "fd00:ec2::254",
         "::ffff:10.0.0.1",
         "64:ff9b::a00:1",
+        "64:ff9b:1::a00:1",
         "2002:a00:1::",
+        "::a00:1",
+        "::ffff:0:a00:1",
+        "fec0::1",
+        "5f00::1",
     ],
 )
 def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     assert not Gate().allows(address)
 
 
-@pytest.mark.parametrize("address", ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4"])
+@pytest.mark.parametrize("address", ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4", "64:ff9b::8c52:7904"])
 def test_public_addresses_are_allowed(address: str) -> None:
     assert Gate().allows(address)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Iterable
@@ -32,6 +33,8 @@ METADATA: Final = frozenset(
 """Where clouds hand out credentials. Refused whatever is allowed, unless listed one by one."""
 
 _EMBEDDING = ipaddress.IPv6Network("64:ff9b::/96")
+_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
+"""Of IPv6 only this is given to public hosts. Python calls old forms outside of it global, too."""
 
 
 class Gate:
@@ -56,7 +59,25 @@ class Gate:
             return True
         if address.is_multicast or address.is_unspecified or address.is_link_local:
             return False
-        return address.is_global or self._allow_private
+        return _public(address) or self._allow_private
+
+
+def _public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _EMBEDDING:
+        return address.is_global and address in _GIVEN_OUT
+    return address.is_global
+
+
+def written_out(host: str) -> str | None:
+    """The address that a host is in any notation that a resolver takes: 127.1, 2130706433, 0x7f.1.
+
+    None if it is a name.
+    """
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    with contextlib.suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
+    return None
 
 
 def _forms(address: Address) -> list[Address]:

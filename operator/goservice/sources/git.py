@@ -16,7 +16,7 @@ from yarl import URL
 
 from goservice import redirects
 from goservice.errors import GitAuthenticationFailed, GitUnavailable, SourceError, SourceForbidden
-from goservice.sources.gate import CheckedResolver, Gate, forbidden
+from goservice.sources.gate import CheckedResolver, Gate, forbidden, written_out
 from goservice.sources.refs import Refs, is_commit
 
 CONCURRENCY = 10
@@ -101,10 +101,10 @@ class Git:
             raise SourceForbidden("the address names no host")
         if url.user is not None or url.password is not None:
             raise SourceForbidden("the address must not carry credentials")
-        with contextlib.suppress(ValueError):
-            # The connector resolves no address that is written out, so nobody else checks it.
-            if not self._gate.allows(url.host):
-                raise forbidden(url.host)
+        # The connector resolves no address that is written out, so nobody else checks it.
+        address = written_out(url.host)
+        if address is not None and not self._gate.allows(address):
+            raise forbidden(url.host)
         return url
 
     def _open(self) -> aiohttp.ClientSession:
