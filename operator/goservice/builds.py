@@ -7,6 +7,7 @@ status nor a removed Job builds anything twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from typing import Any
 
 from goservice import conditions, kaniko, names, resources
 from goservice.conditions import Reason, timestamp
-from goservice.observed import Observed, Question, annotation, condition, moment, owned
+from goservice.observed import Observed, Question, annotation, as_number, condition, moment, owned
 from goservice.settings import Settings
 from goservice.spec import GoService
 
@@ -124,20 +125,19 @@ def _attempt(job: Manifest, pod: Manifest | None) -> Attempt:
     metadata = job["metadata"]
     ended = condition(job, "Complete") or condition(job, "Failed")
     finished = job.get("status", {}).get("completionTime") or ended.get("lastTransitionTime", "")
-    number = annotation(job, names.ATTEMPT)
-    tries = annotation(job, names.TRIES)
+    commit = annotation(job, names.COMMIT)
     return Attempt(
         name=metadata["name"],
         inputs=annotation(job, names.INPUTS),
-        number=int(number) if number.isdecimal() else 1,
+        number=as_number(annotation(job, names.ATTEMPT), 1),
         outcome=kaniko.outcome(job, pod),
         job=job,
         started=metadata.get("creationTimestamp", ""),
         finished=finished,
-        commit=annotation(job, names.COMMIT),
+        commit=commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "",
         generation=annotation(job, names.GENERATION),
-        tries=int(tries) if tries.isdecimal() else 1,
-        triggers=tuple(filter(None, annotation(job, names.TRIGGER).split(","))),
+        tries=as_number(annotation(job, names.TRIES), 1),
+        triggers=tuple(re.findall(r"\b[A-Za-z]{1,20}\b", annotation(job, names.TRIGGER))[:4]),
     )
 
 
@@ -217,17 +217,17 @@ def _remembered(service: GoService, observed: Observed, inputs: str) -> Iterable
     """Attempts of these inputs in the Deployment and in the status."""
     deployment = observed.child("Deployment", service.name, service.uid)
     if annotation(deployment, names.INPUTS) == inputs:
-        number = int(annotation(deployment, names.ATTEMPT) or 1)
-        digest = resources.image_of(deployment).partition("@")[2]
+        last = as_number(annotation(deployment, names.ATTEMPT), 1)
         commit = annotation(deployment, names.COMMIT)
         go = annotation(deployment, names.GO_VERSION)
-        done = kaniko.Succeeded(digest, kaniko.Fetched(commit=commit, go=go))
-        yield Attempt(names.build(service, inputs, number), inputs, number, done, commit=commit)
+        done = _made(resources.image_of(deployment), commit, go)
+        if done is not None:
+            yield Attempt(names.build(service, inputs, last), inputs, last, done, commit=commit)
     prefix = names.build(service, inputs, 0)[:-1]
     for item in observed.status.get("history") or ():
         name = item["build"]
-        number_text = name.removeprefix(prefix)
-        if not name.startswith(prefix) or not number_text.isdecimal():
+        last = as_number(name.removeprefix(prefix), 0)
+        if not name.startswith(prefix) or not last:
             continue
         outcome = _recorded(observed, item)
         if outcome is None:
@@ -235,7 +235,7 @@ def _remembered(service: GoService, observed: Observed, inputs: str) -> Iterable
         yield Attempt(
             name,
             inputs,
-            int(number_text),
+            last,
             outcome,
             finished=item.get("builtAt", ""),
             commit=item.get("commit", ""),
@@ -247,10 +247,7 @@ def _recorded(observed: Observed, item: Mapping[str, Any]) -> kaniko.Outcome | N
     """A finished build's outcome as the status tells it, in the words of the last pass."""
     if item.get("outcome") == "Succeeded":
         go = str(observed.status.get("goVersion", ""))
-        commit = str(item.get("commit", ""))
-        return kaniko.Succeeded(
-            item["image"].partition("@")[2], kaniko.Fetched(commit=commit, go=go)
-        )
+        return _made(str(item.get("image", "")), str(item.get("commit", "")), go)
     latest = observed.status.get("build") or {}
     if latest.get("name") != item["build"]:
         return None
@@ -261,6 +258,15 @@ def _recorded(observed: Observed, item: Mapping[str, Any]) -> kaniko.Outcome | N
     message = str(built.get("message", "")) if built.get("reason") == reason else ""
     why = conditions.known(reason) or Reason.BUILD_FAILED
     return kaniko.Failed(why, message, tail=str(latest.get("logTail", "")))
+
+
+def _made(image: str, commit: str, go: str) -> kaniko.Succeeded | None:
+    """A success that an image's name tells of; None if it has no digest."""
+    digest = image.partition("@")[2]
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        return None
+    version = go if re.fullmatch(r"[0-9a-z.]{1,20}", go) else ""
+    return kaniko.Succeeded(digest, kaniko.Fetched(commit=commit, go=version))
 
 
 def _known(
@@ -487,13 +493,10 @@ def _highest(service: GoService, observed: Observed, jobs: Iterable[Attempt], in
     numbers += [a.number for a in _remembered(service, observed, inputs)]
     prefix = names.build(service, inputs, 0)[:-1]
     for job in observed.of_kind("Job"):
-        number = job["metadata"]["name"].removeprefix(prefix)
-        if number.isdecimal():
-            numbers.append(int(number))
+        numbers.append(as_number(job["metadata"]["name"].removeprefix(prefix), 0))
     latest = observed.status.get("build") or {}
-    last = str(latest.get("name", "")).removeprefix(prefix)
-    if last.isdecimal() and latest.get("phase") != "Queued":
-        numbers.append(int(last))
+    if latest.get("phase") != "Queued":
+        numbers.append(as_number(str(latest.get("name", "")).removeprefix(prefix), 0))
     return max(numbers, default=0)
 
 

@@ -361,7 +361,7 @@ def fetched(message: str) -> Fetched:
 def _report(message: str) -> dict[str, Any]:
     try:
         report = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return report if isinstance(report, dict) else {}
 

@@ -5,6 +5,7 @@ All of it is frozen and was read before `plan.decide` runs; nothing here reads a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -87,11 +88,16 @@ def annotation(manifest: Mapping[str, Any] | None, key: str) -> str:
     return str((manifest.get("metadata", {}).get("annotations") or {}).get(key, ""))
 
 
+def as_number(text: str, default: int) -> int:
+    """The number that a text of ours names; the default if it is none, or longer than ours are."""
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else default
+
+
 def moment(text: object) -> datetime | None:
     """The time that an RFC 3339 text names, None if it names none."""
     try:
         return datetime.fromisoformat(str(text)).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -18,7 +18,7 @@ from goservice import builds, kaniko, names, resources, workload
 from goservice.builds import Attempt, BuildStep
 from goservice.conditions import Condition, Reason, Type, find, known, merged
 from goservice.errors import InvalidSpec
-from goservice.observed import Observed, Question, Resolution, annotation, covers
+from goservice.observed import Observed, Question, Resolution, annotation, as_number, covers
 from goservice.settings import Settings
 from goservice.spec import GoService
 from goservice.workload import Workload
@@ -130,7 +130,7 @@ def refused(body: Mapping[str, Any], error: InvalidSpec, observed: Observed, now
 def _with_restart_remembered(service: GoService, observed: Observed) -> GoService:
     """An annotation that is taken away again restarts nothing."""
     deployment = observed.child("Deployment", service.name, service.uid)
-    handled = annotation(deployment, names.RESTART_HANDLED)
+    handled = annotation(deployment, names.RESTART_HANDLED)[:64]
     asked = service.restart_requested_at or handled
     return replace(service, restart_requested_at=asked)
 
@@ -273,12 +273,11 @@ def _running(
     deployment = observed.child("Deployment", service.name, service.uid)
     if deployment is None:
         return None
-    uid = annotation(deployment, names.USER_ID)
     return resources.Running(
         resources.image_of(deployment),
-        int(uid) if uid.isdecimal() else service.spec.user.uid,
+        as_number(annotation(deployment, names.USER_ID), service.spec.user.uid),
         annotation(deployment, names.TIME_ZONE) or service.spec.time_zone,
-        annotation(deployment, names.GO_VERSION),
+        annotation(deployment, names.GO_VERSION)[:20],
     )
 
 
@@ -444,7 +443,8 @@ def _recorded(service: GoService, observed: Observed, generation: int) -> dict[s
     finished = builds.history(service, observed, known)
     if finished:
         fields["history"] = finished
-    good = next((item for item in finished if item.get("outcome") == "Succeeded"), None)
+    made = (item for item in finished if item.get("outcome") == "Succeeded" and "image" in item)
+    good = next(made, None)
     if good is not None:
         fields["latestImage"] = good["image"]
     by_name = {attempt.name: attempt for attempt in known}

@@ -317,7 +317,9 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     assert not Gate().allows(address)
 
 
-@pytest.mark.parametrize("address", ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4", "64:ff9b::8c52:7904"])
+@pytest.mark.parametrize(
+    "address", ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4", "64:ff9b::8c52:7904"]
+)
 def test_public_addresses_are_allowed(address: str) -> None:
     assert Gate().allows(address)
 
