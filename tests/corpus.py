@@ -864,6 +864,15 @@ def operator() -> Iterator[Bad]:
         settings={"registries": {"allowed": ("registry.example.org/",)}},
     )
     yield Bad(
+        "a registry that only begins like one on the list",
+        "spec.image.repository",
+        {},
+        "must start with registry.example.co",
+        by="operator",
+        reason=forbidden,
+        settings={"registries": {"allowed": ("registry.example.co", "registry.example.com/sho")}},
+    )
+    yield Bad(
         "scaling by CPU without a request",
         "spec.autoscaling",
         {"autoscaling": {"maxReplicas": 2}, "resources": {"limits": {"cpu": "1"}}},

@@ -142,7 +142,7 @@ def _fault(service: GoService, observed: Observed, settings: Settings) -> tuple[
     """What stands against the service as a whole, and its reason."""
     wanted = service.spec
     allowed = settings.registries.allowed
-    if allowed and not wanted.image.repository.startswith(allowed):
+    if allowed and not any(_is_below(beginning, wanted.image.repository) for beginning in allowed):
         return Reason.FORBIDDEN_BY_PLATFORM, (
             f"spec.image.repository: {wanted.image.repository} is not allowed here;"
             f" it must start with {' or '.join(allowed)}"
@@ -176,6 +176,11 @@ def _fault(service: GoService, observed: Observed, settings: Settings) -> tuple[
     if observed.refusal:
         return Reason.CLUSTER_REFUSED, observed.refusal
     return None
+
+
+def _is_below(beginning: str, repository: str) -> bool:
+    """Whether a repository is one or below it: example.co is no beginning of example.com/a."""
+    return f"{repository}/".startswith(f"{beginning.rstrip('/')}/")
 
 
 def _stalled(

@@ -139,7 +139,7 @@ class Registries(Section):
     """Which registries images may be pushed to."""
 
     allowed: tuple[str, ...] = ()
-    """Beginnings of image repositories that services may name, such as registry.example.com/shop/; empty: all."""
+    """Beginnings of image repositories that services may name, by whole parts, such as registry.example.com/shop; empty: all."""
 
 
 class Client(Section):

@@ -322,6 +322,26 @@ def test_what_the_platform_refuses_touches_nothing(changes: dict[str, Any], expe
     assert decided.writes == ()
 
 
+@pytest.mark.parametrize(
+    ("beginning", "fits"),
+    [
+        ("registry.example.com", True),
+        ("registry.example.com/", True),
+        ("registry.example.com/shop", True),
+        ("registry.example.com/shop/checkout", True),
+        ("registry.example.co", False),
+        ("registry.example.com/sho", False),
+        ("registry.example.com/shop/checkout/x", False),
+        ("", False),
+    ],
+)
+def test_a_registry_is_allowed_by_whole_parts(beginning: str, fits: bool) -> None:
+    registries = f.SETTINGS.registries.model_copy(update={"allowed": (beginning,)})
+    platform = f.SETTINGS.model_copy(update={"registries": registries})
+    decided = plan.decide(f.service(), f.observed(), platform, f.NOW)
+    assert reason(decided) == ("Building" if fits else "ForbiddenByPlatform")
+
+
 def test_invalid_spec_touches_nothing_that_serves() -> None:
     world = serving(f.service())
     body = f.body(generation=2, timeZone="Mars/Olympus")
