@@ -274,7 +274,7 @@ class Reconciler:
     async def _write(self, service: GoService, write: Write, memory: Memory) -> None:
         match write:
             case Create(manifest=manifest):
-                await self._create(service, manifest)
+                await self._create(service, manifest, memory)
             case Apply(manifest=manifest, manager=manager):
                 await self._apply(service, manifest, manager, memory)
             case Delete(kind=kind, namespace=namespace, name=name, uid=uid):
@@ -282,17 +282,20 @@ class Reconciler:
                     await self._cluster.delete(kind, namespace, name, uid=uid)
                 self._store.drop(kind, (namespace, name))
 
-    async def _create(self, service: GoService, manifest: Manifest) -> None:
+    async def _create(self, service: GoService, manifest: Manifest, memory: Memory) -> None:
         kind, metadata = manifest["kind"], manifest["metadata"]
+        place = kind, metadata["namespace"], metadata["name"]
         try:
             made = await self._cluster.create(manifest)
         except AlreadyExists:
-            made = await self._cluster.get(kind, metadata["namespace"], metadata["name"])
-            if not owned(made, service.uid):
+            made = await self._cluster.get(*place)
+            if _of_a_namesake(made, service):
                 raise Conflict(
                     f"{kind} {metadata['namespace']}/{metadata['name']} is of a deleted GoService"
                     " and is being collected"
                 ) from None
+            if not owned(made, service.uid):
+                raise self._foreign(*place, memory) from None
         self._store.put(kind, made)
 
     async def _apply(
@@ -326,9 +329,13 @@ class Reconciler:
         found = await self._cluster.get(kind, namespace, name)
         if owned(found, service.uid):
             return found
+        raise self._foreign(kind, namespace, name, memory)
+
+    def _foreign(self, kind: str, namespace: str, name: str, memory: Memory) -> Conflict:
+        """The refusal to touch an object, which the next pass tells in the status."""
         memory.foreign.add((kind, name))
         memory.refused_at = self._clock()
-        raise Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
+        return Conflict(f"{kind} {namespace}/{name} exists and does not belong to this GoService")
 
     async def _report(self, body: Manifest, decided: Plan, memory: Memory) -> None:
         """The status once, then the events of the transition."""
@@ -373,6 +380,15 @@ class Reconciler:
             await self._cluster.create(events.manifest(body, event, self._clock()))
         except ClusterError as error:
             log.info("event %s of %s not posted: %s", event.reason, body["metadata"]["name"], error)
+
+
+def _of_a_namesake(manifest: Manifest, service: GoService) -> bool:
+    """Whether an object's controller is an earlier GoService of the same name."""
+    references = manifest["metadata"].get("ownerReferences") or ()
+    return not owned(manifest, service.uid) and any(
+        r.get("controller") and (r.get("kind"), r.get("name")) == (spec.KIND, service.name)
+        for r in references
+    )
 
 
 def _version(manifest: Manifest | None) -> str:

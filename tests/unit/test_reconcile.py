@@ -4,167 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import factories as f
 import world
-from goservice import errors, names, spec, watch
-from goservice.cache import Cache
-from goservice.cluster import ACCESS
+from goservice import errors, names, spec
 from goservice.conditions import Type, find
 from goservice.errors import GitUnavailable
 from goservice.metrics import Metrics
-from goservice.reconcile import Reconciler
 from goservice.settings import Settings
-from goservice.sources import Resolution
-
-KEY = ("shop", "checkout")
-
-
-class Git:
-    """A repository that answers at once with what the test says."""
-
-    def __init__(self) -> None:
-        self.sha = f.COMMIT
-        self.error: errors.SourceError | None = None
-        self.moment = 1.0
-        self.wanted: set[tuple[str, str]] = set()
-
-    def known(self, url: str, revision: str | None) -> Resolution | None:
-        return Resolution(self.sha, self.error, self.moment)
-
-    def want(
-        self, url: str, revision: str | None, interval_seconds: float, key: tuple[str, str]
-    ) -> None:
-        self.wanted.add(key)
-
-    def forget(self, key: tuple[str, str]) -> None:
-        self.wanted.discard(key)
-
-    def refresh_now(self, url: str, revision: str | None) -> float:
-        self.moment += 1
-        return self.moment
-
-
-class Lab:
-    """An operator on an in-memory cluster, with hands to play the cluster's controllers."""
-
-    def __init__(self, settings: Settings = f.SETTINGS) -> None:
-        self.world = world.World(access=ACCESS)
-        self.git = Git()
-        self.settings = settings
-        self.now: datetime = f.NOW
-        self.cache = Cache()
-        self.deaf: set[str] = set()
-        """Kinds whose watches tell nothing."""
-        self.woken: list[tuple[str, str]] = []
-        self.metrics = Metrics()
-        self.start()
-        self.world.on_change(self._saw)
-
-    def start(self) -> None:
-        """A new operator process: what was remembered is lost, the cache is listed anew."""
-        self.cache = Cache()
-        for kind in watch.WATCHED:
-            for manifest in self.world.all(kind):
-                self._saw("ADDED", manifest)
-        self.operator = Reconciler(
-            self.world,
-            self.cache,
-            self.git,
-            self.settings,
-            clock=lambda: self.now,
-            wake=self.woken.append,
-            metrics=self.metrics,
-        )
-
-    def _saw(self, event: str, manifest: dict[str, Any]) -> None:
-        kind = manifest["kind"]
-        ours = manifest["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.OPERATOR
-        if kind in self.deaf:
-            return
-        if kind != "GoService" and not ours:
-            return
-        if event == "DELETED":
-            self.cache.drop(kind, manifest)
-        else:
-            self.cache.put(kind, manifest)
-
-    def submit(self, name: str = "checkout", **changes: Any) -> None:
-        body = f.body(**changes)
-        body["metadata"]["name"] = name
-        del body["metadata"]["uid"]
-        self.world.add(body)
-
-    async def settle(self, key: tuple[str, str] = KEY, passes: int = 10) -> None:
-        """Passes until one sends nothing."""
-        for _ in range(passes):
-            before = len(self.world.writes)
-            await self.operator.reconcile(key)
-            if len(self.world.writes) == before:
-                return
-        raise AssertionError(f"not settled: {self.world.writes[-6:]}")
-
-    def finish_build(self, digest: str = f.DIGEST) -> None:
-        for job in self.world.all("Job"):
-            if job.get("status", {}).get("conditions"):
-                continue
-            metadata = job["metadata"]
-            pod = f.pod(job)
-            pod["metadata"]["labels"] = metadata["labels"]
-            pod["status"]["initContainerStatuses"][1] = f.terminated("build", message=digest)
-            for server_owned in ("uid", "creationTimestamp"):
-                del pod["metadata"][server_owned]
-            self.world.add(pod)
-            self.world.set_status(
-                "Pod", metadata["namespace"], pod["metadata"]["name"], pod["status"]
-            )
-            at = f.stamp(self.now)
-            done = {
-                "conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": at}],
-                "completionTime": at,
-            }
-            self.world.set_status("Job", metadata["namespace"], metadata["name"], done)
-
-    def roll_out(self) -> None:
-        for live in self.world.all("Deployment"):
-            shown = f.settled(live, generation=live["metadata"]["generation"])
-            self.world.set_status(
-                "Deployment",
-                live["metadata"]["namespace"],
-                live["metadata"]["name"],
-                shown["status"],
-            )
-
-    async def serve(self) -> None:
-        await self.settle()
-        self.finish_build()
-        await self.settle()
-        self.roll_out()
-        await self.settle()
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.world.all("GoService")[0].get("status", {})
-        return found
-
-    def counted(self) -> dict[str, float]:
-        """Ended builds by result and reason, and the seconds of all."""
-        found = {
-            f"{sample.labels['result']} {sample.labels['reason']}": sample.value
-            for sample in self.metrics.builds_total.collect()[0].samples
-            if sample.name.endswith("_total")
-        }
-        for sample in self.metrics.build_duration_seconds.collect()[0].samples:
-            if sample.name.endswith(("_sum", "_count")):
-                found[sample.name.rpartition("_")[2]] = sample.value
-        return found
-
-    def ready(self) -> tuple[str, str]:
-        found = find(self.status(), Type.READY)
-        return found["status"], found["reason"]
+from lab import KEY, Lab
 
 
 async def test_a_cold_create_sends_exactly_this() -> None:
@@ -358,6 +210,28 @@ async def test_a_foreign_object_is_reported_and_left_alone() -> None:
     await lab.settle()
     lab.roll_out()
     await lab.settle()
+    assert lab.ready() == ("True", "Serving")
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Job"])
+async def test_a_foreign_object_where_a_build_belongs_is_reported_and_left_alone(kind: str) -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    (made,) = lab.world.all(kind)
+    lab.world.remove("GoService", *KEY)
+    taken = {**made, "metadata": {"name": made["metadata"]["name"], "namespace": "shop"}}
+    lab.world.add(taken)
+    lab.submit()
+    with pytest.raises(errors.Conflict):
+        await lab.operator.reconcile(KEY)
+    await lab.settle()
+    assert lab.ready() == ("False", "NotOwned")
+    assert f"{kind} shop/{made['metadata']['name']} exists" in lab.told()
+    assert "ownerReferences" not in lab.world.all(kind)[0]["metadata"]
+    lab.world.remove(kind, "shop", made["metadata"]["name"])
+    lab.now += timedelta(seconds=61)
+    await lab.serve()
     assert lab.ready() == ("True", "Serving")
 
 
