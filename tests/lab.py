@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -103,9 +104,11 @@ class Lab:
                 return
         raise AssertionError(f"not settled: {self.world.writes[-6:]}")
 
-    def finish_build(self, digest: str = f.DIGEST) -> None:
+    def finish_build(
+        self, digest: str = f.DIGEST, *, only: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> None:
         for job in self.world.all("Job"):
-            if job.get("status", {}).get("conditions"):
+            if job.get("status", {}).get("conditions") or not only(job):
                 continue
             metadata = job["metadata"]
             pod = f.pod(job)
@@ -124,8 +127,10 @@ class Lab:
             }
             self.world.set_status("Job", metadata["namespace"], metadata["name"], done)
 
-    def roll_out(self) -> None:
+    def roll_out(self, *, only: Callable[[dict[str, Any]], bool] = lambda _: True) -> None:
         for live in self.world.all("Deployment"):
+            if not only(live):
+                continue
             shown = f.settled(live, generation=live["metadata"]["generation"])
             self.world.set_status(
                 "Deployment",
