@@ -113,7 +113,11 @@ def _make_empty(tree: Path) -> None:
         raise Refused(Reason.GIT_UNAVAILABLE, "The folder for the source is not empty.")
     for path in left:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            try:
+                shutil.rmtree(path)
+            except RecursionError:
+                message = "The folder for the source holds folders too deep to be removed."
+                raise Refused(Reason.GIT_UNAVAILABLE, message) from None
         else:
             path.unlink()
 

@@ -1,35 +1,56 @@
-"""No symbolic link of the source may leave it: a build would read what it points to."""
+"""No symbolic link of the source may leave it: a build would read what it points to.
+
+Its folders are not endlessly deep either: what walks them later may do so by recursion.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from goservice.conditions import Reason
 from goservice.fetch.source import LONGEST_PATH, Refused, shown
 
 MOST_HOPS = 255
+DEEPEST = 200
 
 
 def check(tree: Path) -> None:
-    """Refuse links that leave the tree, at any hop.
+    """Refuse links that leave the tree, at any hop, and folders that are too deep.
 
     Raises:
         Refused: there is one.
     """
     root = os.fspath(tree)
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = os.path.join(folder, name)  # noqa: PTH118 - names need not be valid UTF-8
-            if os.path.islink(path) and _leaves(root, os.path.relpath(path, root)):  # noqa: PTH114
-                link = shown(os.path.relpath(path, root), LONGEST_PATH)
-                target = shown(os.readlink(path), LONGEST_PATH)  # noqa: PTH115
-                raise Refused(
-                    Reason.UNSAFE_SOURCE,
-                    f"The link {link} points outside the repository, to {target}: make it relative "
-                    "and keep it inside, or remove it.",
-                )
+    for entry, place in _entries(root):
+        if entry.is_symlink() and _leaves(root, place):
+            link = shown(place, LONGEST_PATH)
+            target = shown(os.readlink(entry.path), LONGEST_PATH)  # noqa: PTH115
+            raise Refused(
+                Reason.UNSAFE_SOURCE,
+                f"The link {link} points outside the repository, to {target}: make it relative "
+                "and keep it inside, or remove it.",
+            )
+
+
+def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
+    """Everything below a folder and its path from there; names need not be valid UTF-8."""
+    waiting = [(root, "")]
+    while waiting:
+        folder, place = waiting.pop()
+        if place.count("/") > DEEPEST:
+            raise Refused(
+                Reason.UNSAFE_SOURCE,
+                f"The folder {shown(place, LONGEST_PATH)} is more than {DEEPEST} folders deep: "
+                "move it up, or remove it.",
+            )
+        with os.scandir(folder) as found:
+            for entry in found:
+                yield entry, place + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{place}{entry.name}/"))
 
 
 def _leaves(root: str, link: str) -> bool:
