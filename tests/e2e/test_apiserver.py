@@ -29,6 +29,7 @@ import factories
 import generate
 from controlplane import Actor, ControlPlane, Operator, Repository, until
 from goservice import cli, spec
+from goservice.cluster import KINDS
 from goservice.errors import InvalidSpec
 
 pytestmark = pytest.mark.e2e
@@ -458,3 +459,96 @@ def test_a_poisoned_resource_among_two_hundred_harms_no_other(bed: Bed) -> None:
     assert (ready["status"], ready["reason"]) == ("False", "InvalidSpec")
     for field in ("spec.source", "spec.image.repository", "spec.replicas", "spec.env"):
         assert f"{field}: must be " in ready["message"]
+
+
+def requests(plane: ControlPlane) -> list[dict[str, Any]]:
+    """What the operator asked for, as the audit log has it."""
+    entries = [json.loads(line) for line in plane.audit_log.read_text().splitlines()]
+    return [e for e in entries if e["user"]["username"] == controlplane.OPERATOR_USER]
+
+
+def test_an_operator_of_one_namespace_asks_for_nothing_elsewhere(bed: Bed) -> None:
+    """And a service elsewhere, which names nothing that is not in order, is not touched."""
+    plane = bed.plane
+    plane.kubectl("create", "namespace", "bank")
+    pinned = {"image": {"repository": "registry.example.com/a/b", "digest": f"sha256:{'a' * 64}"}}
+    for namespace in ("bank", "shop"):
+        body = crowd(0, pinned)
+        body["metadata"] = {"name": "narrow", "namespace": namespace}
+        if namespace == "bank":
+            bed.operator.stop()
+        plane.apply(body)
+    settings = plane.folder / "narrow.yaml"
+    settings.write_text(
+        yaml.safe_dump(controlplane.installation.settings({"namespaces": ["shop"]}))
+    )
+    before = len(requests(plane))
+    narrow = Operator(plane, settings)
+    narrow.start()
+    try:
+        until("it acts in its namespace", lambda: plane.get("deployment", "narrow"))
+    finally:
+        narrow.stop()
+    asked = [e["objectRef"] for e in requests(plane)[before:] if "objectRef" in e]
+    ours = [ref for ref in asked if ref["resource"] in {k.plural for k in KINDS.values()}]
+    assert {ref.get("namespace") for ref in ours} == {"shop"}
+    assert {ref["resource"] for ref in asked} - {ref["resource"] for ref in ours} <= {
+        "selfsubjectaccessreviews", "customresourcedefinitions", "namespaces"
+    }  # fmt: skip
+    assert plane.get("deployment", "narrow", "bank") is None
+    assert "status" not in plane.get("goservice", "narrow", "bank")
+    for namespace in ("bank", "shop"):
+        plane.kubectl("delete", "goservice", "narrow", "-n", namespace)
+    bed.operator.start()
+
+
+def test_who_has_the_role_edit_may_write_services_but_neither_statuses_nor_elsewhere(
+    bed: Bed,
+) -> None:
+    """docs/security.md counts on this: who may forge Jobs and pods, and who may not forge statuses."""
+    plane = bed.plane
+    bind = ("--clusterrole=edit", "--user=author", "-n", "shop")
+    plane.kubectl("create", "rolebinding", "author", *bind)
+    table = [
+        ("create", "goservice.dev", "goservices", "", "shop", True),
+        ("patch", "goservice.dev", "goservices", "", "shop", True),
+        ("create", "batch", "jobs", "", "shop", True),
+        ("create", "", "pods", "", "shop", True),
+        ("patch", "apps", "deployments", "", "shop", True),
+        ("patch", "", "configmaps", "", "shop", True),
+        ("get", "", "secrets", "", "shop", True),
+        ("impersonate", "", "serviceaccounts", "", "shop", True),
+        ("patch", "goservice.dev", "goservices", "status", "shop", False),
+        ("update", "goservice.dev", "goservices", "finalizers", "shop", False),
+        ("patch", "batch", "jobs", "status", "shop", False),
+        ("patch", "", "pods", "status", "shop", False),
+        ("create", "rbac.authorization.k8s.io", "rolebindings", "", "shop", False),
+        ("create", "goservice.dev", "goservices", "", "bank", False),
+        ("get", "", "secrets", "", "bank", False),
+        ("impersonate", "", "serviceaccounts", "", "goservice-system", False),
+    ]
+
+    def answers() -> list[bool]:
+        reviews = [
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {
+                    "user": "author",
+                    "resourceAttributes": {
+                        "verb": verb, "group": group, "resource": resource,
+                        "subresource": part, "namespace": namespace,
+                    },
+                },
+            }
+            for verb, group, resource, part, namespace, _ in table
+        ]  # fmt: skip
+        listed = json.dumps({"apiVersion": "v1", "kind": "List", "items": reviews})
+        word = "jsonpath={.status.allowed} "
+        return [
+            said == "true"
+            for said in plane.kubectl("create", "-f", "-", "-o", word, given=listed).split()
+        ]
+
+    until("the role edit has what is added to it", lambda: answers()[0])
+    assert dict(zip(table, answers(), strict=True)) == {row: row[-1] for row in table}
