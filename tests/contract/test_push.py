@@ -176,3 +176,32 @@ def test_what_the_registry_refuses_is_told_from_what_does_not_answer(
         "away": Reason.REGISTRY_UNAVAILABLE,
         "no layout": Reason.BUILD_FAILED,
     }
+
+
+@pytest.mark.parametrize("place", ["index.json", "oci-layout", "manifest", "config", "layer"])
+def test_a_link_that_a_build_leaves_in_the_layout_tells_nothing_of_the_secret(
+    place: str, registry: str, tmp_path: Path
+) -> None:
+    """User code can write there, and the Secret lies in the same file system while pushing."""
+    layout = tmp_path / "oci"
+    digest = _layout(layout)
+    secret = _secret(tmp_path, registry, "open-sesame")
+    blobs = layout / "blobs" / "sha256"
+    image = json.loads((blobs / digest.partition(":")[2]).read_text())
+    named = {
+        "manifest": digest,
+        "config": image["config"]["digest"],
+        "layer": image["layers"][0]["digest"],
+    }
+    file = blobs / named[place].partition(":")[2] if place in named else layout / place
+    file.unlink()
+    file.symlink_to(secret)
+    code, log = _push(layout, f"{registry}/shop/a:1", authfile=secret)
+    assert "open-sesame" not in log
+    assert base64.b64encode(b"builder:open-sesame").decode() not in log
+    assert "auths" not in log
+    storage = tmp_path / "storage"
+    held = b"".join(path.read_bytes() for path in storage.rglob("data") if path.is_file())
+    assert b"auths" not in held
+    # Skopeo takes a layout without looking at its version file.
+    assert (code == 0) == (place == "oci-layout"), log
