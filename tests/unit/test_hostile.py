@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -279,3 +280,16 @@ def test_a_branch_that_looks_like_an_option_is_a_name(
         outcome = run(origin.url, older, revision=name, into=f"{tree}2")
         failed(outcome, "RevisionNotFound", "spec.source.git.revision")
     assert not list(tree.parent.rglob("ran"))
+
+
+def test_a_restarted_pod_that_finds_folders_too_deep_to_remove_says_so(
+    origin: Origin, run: Run, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge = Forge(origin)
+    commit = forge.commit((FOLDER, b"d", forge.deep(1100)))
+    failed(run(origin.url, commit), UNSAFE, "200 folders deep")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tree)
+    # Python 3.13 removes them; then the commit is looked at again.
+    newer = sys.version_info >= (3, 13)
+    reason, word = (UNSAFE, "folders deep") if newer else ("GitUnavailable", "to be removed")
+    failed(run(origin.url, commit), reason, word)
