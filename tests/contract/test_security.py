@@ -194,7 +194,7 @@ def test_the_templates_call_nothing() -> None:
 def test_the_build_reads_only_our_dockerfile_and_takes_no_archive() -> None:
     service = f.service()
     pod = kaniko.containers(service, f.SETTINGS, f.COMMIT, "abc", "checkout-build-abc-1")
-    _, build = pod["initContainers"]
+    (build,) = (each for each in pod["initContainers"] if each["name"] == kaniko.BUILD)
     flags = dict(word.partition("=")[::2] for word in build["args"])
     assert flags["--context"].startswith("dir:///")
     assert not flags["--dockerfile"].startswith(flags["--context"].removeprefix("dir://"))

@@ -136,6 +136,12 @@ def sharing_a_name(kind: str, name: str = "checkout") -> Callable[[Lab], list[Ke
     return lambda lab: [put(lab, stranger(kind, name))]
 
 
+def _claim(lab: Lab) -> list[Key]:
+    cache = {"build": {"cache": {"size": "1Gi"}}}
+    lab.world.edit("GoService", *KEY, lambda g: g["spec"].update(cache))
+    return [put(lab, stranger("PersistentVolumeClaim", "checkout-build-cache"))]
+
+
 def _labelled(lab: Lab) -> list[Key]:
     kinds = ("ConfigMap", "Service", "ServiceAccount", "Deployment", "Job")
     return [put(lab, stranger(kind, "theirs", labels=LABELS)) for kind in kinds]
@@ -254,6 +260,7 @@ ATTEMPTS = [
     Attempt("the name of a budget of others", sharing_a_name("PodDisruptionBudget")),
     Attempt("the name of a ConfigMap", sharing_a_name("ConfigMap")),
     Attempt("the name of a Job", sharing_a_name("Job")),
+    Attempt("the name of a claim for caches", _claim, reason="NotOwned"),
     Attempt("labels on objects of others", _labelled, late=True),
     Attempt("an owner of another uid", _owned_by(lambda lab: owner(another(lab))), late=True),
     Attempt(
