@@ -1,4 +1,6 @@
-"""Whom a resource can make the operator connect to, seen where a socket connects.
+"""Whom the operator can be made to connect to, and who is told its token.
+
+Connections are seen where a socket connects.
 
 Nothing here leaves the machine: what must be refused is, before a socket is asked; what is allowed
 is on loopback.
@@ -13,13 +15,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import kopf
 import pytest
+import yaml
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from aiohttp.test_utils import TestServer
 
-from goservice import errors
+from goservice import cluster, errors
 from goservice.sources import Gate, Git
+from goservice.watch.liveness import Watches
+from goservice.watch.login import session
 
 SHA = "a" * 40
 REFS = (
@@ -302,3 +308,44 @@ async def test_no_credentials_and_no_cookies_are_sent(
         assert not {"authorization", "cookie", "proxy-authorization"} & set(headers)
         assert "canary" not in str(headers)
     assert set(connected) == {"127.0.0.2"}
+
+
+# --- the operator's own token -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["a pod's token", "a kubeconfig's token"])
+async def test_an_api_server_that_redirects_leads_no_watch_s_token_elsewhere(way: str) -> None:
+    async with (
+        server("127.0.0.2") as (second, other),
+        server("127.0.0.1", "http://127.0.0.2:{port}/a", second) as (port, first),
+    ):
+        known = {"token": "canary"} if way == "a kubeconfig's token" else {}
+        where = kopf.ConnectionInfo(server=f"http://127.0.0.1:{port}", insecure=True, **known)
+        made = session(where, Watches(("Job",)), None if known else lambda: "canary")
+        async with made.aiohttp_session.get(f"{where.server}/api/v1/pods"):
+            pass
+        await made.aiohttp_session.close()
+    assert first.headers[0]["authorization"] == "Bearer canary"
+    assert len(other.headers) == 1
+    assert "canary" not in str(other.headers).replace("canary=1", "")
+
+
+async def test_an_api_server_that_redirects_leads_no_request_s_token_elsewhere(
+    tmp_path: Path,
+) -> None:
+    async with (
+        server("127.0.0.2") as (second, other),
+        server("127.0.0.1", "http://127.0.0.2:{port}/a", second) as (port, first),
+    ):
+        file = tmp_path / "kubeconfig"
+        parts = {
+            "clusters": [{"name": "t", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "users": [{"name": "t", "user": {"token": "canary"}}],
+            "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
+        }
+        file.write_text(yaml.safe_dump({**parts, "kind": "Config", "current-context": "t"}))
+        async with cluster.connect(str(file)) as api:
+            with pytest.raises(errors.ClusterError):
+                await api.get("Pod", "shop", "a")
+    assert first.headers[0]["authorization"] == "Bearer canary"
+    assert not [headers for headers in other.headers if "authorization" in headers]

@@ -85,10 +85,12 @@ def session(
     where: kopf.ConnectionInfo, watches: Watches, token: Callable[[], str] | None = None
 ) -> kopf.AiohttpSession:
     """A session that asks for its token at each request if it is given one: tokens rotate."""
-    prefix = URL(where.server).path.rstrip("/")
+    server = URL(where.server)
+    prefix = server.path.rstrip("/")
 
     async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
-        if token is not None:
+        # A redirect comes here again: nobody else is told the token.
+        if token is not None and request.url.origin() == server.origin():
             request.headers["Authorization"] = f"Bearer {token()}"
         return await handler(request)
 
