@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 from pydantic.alias_generators import to_camel
 
 from goservice.errors import SettingsError
@@ -25,8 +25,25 @@ FOREIGN = ("GOSERVICE_TEST_", "GOSERVICE_OPERATOR_", "GOSERVICE_CLI_")
 
 
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
-Address = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9._~:/@+-]+$", max_length=512)]
-Proxies = Annotated[str, Field(pattern=r"^[A-Za-z0-9._~:/@+,|-]+$", max_length=512)]
+
+
+def _without_password(text: str) -> str:
+    """An address that stands in every rendered Dockerfile, for all to read."""
+    if "@" in text:
+        raise ValueError("must not carry user or password: every rendered Dockerfile shows it")
+    return text
+
+
+Address = Annotated[
+    str,
+    AfterValidator(_without_password),
+    Field(pattern=r"^https?://[A-Za-z0-9._~:/@+-]+$", max_length=512),
+]
+Proxies = Annotated[
+    str,
+    AfterValidator(_without_password),
+    Field(pattern=r"^[A-Za-z0-9._~:/@+,|-]+$", max_length=512),
+]
 
 
 class Section(BaseModel):

@@ -175,6 +175,11 @@ def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
         (FILE, {"GOSERVICE_IMAGES__ALPINE": "'a: b'"}, "images.alpine: "),
         (FILE, {"GOSERVICE_BUILDS__MODULE_PROXY": "[a: b: c"}, "builds.moduleProxy: "),
         (FILE, {"GOSERVICE_BUILDS__PACKAGE_MIRROR": "ftp://x"}, "builds.packageMirror"),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__MODULE_PROXY": "https://u:p@proxy.example.com"},
+            "builds.moduleProxy: value error, must not carry user or password",
+        ),
         ("images: [", {}, "is not YAML"),
         ("just text", {}, "must be a mapping"),
         ("{}", {}, "images: field required"),
