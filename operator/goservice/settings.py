@@ -36,13 +36,13 @@ def _without_password(text: str) -> str:
 
 Address = Annotated[
     str,
-    AfterValidator(_without_password),
     Field(pattern=r"^https?://[A-Za-z0-9._~:/@+-]+$", max_length=512),
+    AfterValidator(_without_password),
 ]
 Proxies = Annotated[
     str,
-    AfterValidator(_without_password),
     Field(pattern=r"^[A-Za-z0-9._~:/@+,|-]+$", max_length=512),
+    AfterValidator(_without_password),
 ]
 
 
