@@ -111,11 +111,13 @@ CASES = (
         "full-disk",
         "Unknown DiskFull",
         ("evicted for its disk use", "of 5 failed (DiskFull)"),
+        # Unpacks the builder image: a build that ends sooner than the kubelet looks is not evicted.
         build={
+            "toolchain": "Image",
             "resources": {
                 "limits": {"ephemeral-storage": "20Mi"},
                 "requests": {"ephemeral-storage": "20Mi"},
-            }
+            },
         },
     ),
     Case(
