@@ -11,6 +11,11 @@ from aiohttp import web
 async def refs(request: web.Request) -> web.Response:
     """The advertisement of one repository."""
     commit = hashlib.sha1(request.match_info["name"].encode()).hexdigest()
+    return advertisement(commit)
+
+
+def advertisement(commit: str) -> web.Response:
+    """That a repository's only branch is at this commit."""
     lines = [f"{commit} HEAD\0symref=HEAD:refs/heads/main\n", f"{commit} refs/heads/main\n"]
     body = b"001e# service=git-upload-pack\n0000"
     body += b"".join(b"%04x" % (len(line) + 4) + line.encode() for line in lines) + b"0000"

@@ -183,9 +183,9 @@ class ControlPlane:
         established = ("--for=condition=Established", "crd/goservices.goservice.dev")
         self.kubectl("wait", *established, "--timeout=20s")
 
-    def settings(self, changes: dict[str, Any]) -> Path:
+    def settings(self, changes: dict[str, Any], name: str = "settings") -> Path:
         """A settings file: that of the manifests with changes."""
-        result = self.folder / "settings.yaml"
+        result = self.folder / f"{name}.yaml"
         result.write_text(yaml.safe_dump(installation.settings(changes)))
         return result
 
@@ -201,6 +201,20 @@ class ControlPlane:
         shutil.rmtree(self.folder / "etcd", ignore_errors=True)
 
     # --- kubectl ------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """Where the API server answers."""
+        config = yaml.safe_load(self.kubeconfig.read_text())
+        return int(config["clusters"][0]["cluster"]["server"].rpartition(":")[2])
+
+    def through(self, address: str, name: str) -> Path:
+        """The operator's kubeconfig for a proxy in front of the API server."""
+        config = yaml.safe_load(self.operator_kubeconfig.read_text())
+        config["clusters"][0]["cluster"] = {"server": address}
+        result = self.folder / f"{name}-kubeconfig"
+        result.write_text(yaml.safe_dump(config))
+        return result
 
     def run(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """kubectl as an administrator."""
@@ -340,17 +354,28 @@ class Refs(http.server.BaseHTTPRequestHandler):
 class Operator:
     """`goservice run` as a process, with the rights of the manifests."""
 
-    def __init__(self, plane: ControlPlane, settings: Path, kubeconfig: Path | None = None) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        settings: Path,
+        kubeconfig: Path | None = None,
+        name: str = "operator",
+    ) -> None:
         self._kubeconfig = kubeconfig or plane.operator_kubeconfig
         self._settings = settings
         self.port = free_port()
-        self.log = plane.folder / "operator.log"
+        self.log = plane.folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
 
     @property
     def pid(self) -> int:

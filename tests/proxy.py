@@ -1,15 +1,18 @@
-"""A proxy on loopback in front of the API server, which can make a watch fall silent.
+"""A proxy on loopback in front of the API server, which can break whatever passes through it.
 
 Plain HTTP on the operator's side, TLS on the server's. A frozen exchange stays open and swallows
 everything; it never comes back, since something is missing in it, but new ones are well after
-`thaw`. Everything happens on one event loop, in a thread of its own.
+`thaw`. A judge may strike each request with a fault of `faults.plan`. Everything happens on one
+event loop, in a thread of its own; so do the calls of the judge.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +20,21 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from faults.plan import Fault
+from faults.server import ANSWERS
+
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade"}
 )
+
+TOLD = {Fault.TOLD_GONE: Fault.GONE, Fault.TOLD_INTERNAL: Fault.INTERNAL}
+"""Errors that come as an event within a watch."""
+RETRY_AFTER = "1"
+FIRST_WORD_SECONDS = 1.0
+"""For how long a watch that is to be cut may have nothing to tell."""
+
+Judge = Callable[[str, str, Mapping[str, str], bytes], Fault | None]
+"""What is to happen to a request: method, path and query, headers, body."""
 
 
 @dataclass(eq=False)
@@ -33,10 +48,17 @@ class Exchange:
 
 
 class Proxy:
-    """Listens on a port of its own until `close`."""
+    """Listens on a port of its own until `close`; `kill` ends the operator's process."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self,
+        port: int,
+        judge: Judge = lambda *_: None,
+        kill: Callable[[], None] = lambda: None,
+    ) -> None:
         self._target = f"https://127.0.0.1:{port}"
+        self._judge = judge
+        self._kill = kill
         self._freezing: tuple[str, ...] = ()
         self._exchanges: list[Exchange] = []
         self._loop = asyncio.new_event_loop()
@@ -108,6 +130,9 @@ class Proxy:
         self._exchanges.append(exchange)
         try:
             return await self._forward(request, exchange)
+        except aiohttp.ClientConnectionResetError:
+            # The operator is gone, or was killed: nobody waits for the answer.
+            return web.Response()
         finally:
             self._exchanges.remove(exchange)
 
@@ -115,6 +140,13 @@ class Proxy:
         body = await request.read()
         if self._swallows(exchange):
             await asyncio.Event().wait()
+        fault = self._judge(request.method, request.raw_path, request.headers, body)
+        if fault in ANSWERS:
+            return _refused(fault)
+        if fault is Fault.KILLED_BEFORE:
+            self._kill()
+        if fault in (Fault.KILLED_BEFORE, Fault.RESET):
+            await _hang_up(request)
         async with self._session.request(
             request.method,
             URL(self._target + request.raw_path, encoded=True),
@@ -123,9 +155,22 @@ class Proxy:
         ) as answer:
             if self._swallows(exchange):
                 await asyncio.Event().wait()
+            if fault in (Fault.KILLED_AFTER, Fault.LOST):
+                await answer.read()
+                if fault is Fault.KILLED_AFTER:
+                    self._kill()
+                await _hang_up(request)
             response = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
             await response.prepare(request)
             exchange.response = response
+            if fault in TOLD:
+                status = json.dumps({"type": "ERROR", "object": _status(TOLD[fault])})
+                await response.write(status.encode() + b"\n")
+                await response.write_eof()
+                return response
+            if fault is Fault.CUT:
+                await response.write(await _half_an_event(answer))
+                await _hang_up(request)
             with contextlib.suppress(aiohttp.ClientPayloadError):
                 async for data in answer.content.iter_any():
                     if not self._swallows(exchange):
@@ -140,6 +185,42 @@ class Proxy:
         if words and all(word in exchange.request for word in words):
             exchange.frozen = True
         return exchange.frozen
+
+
+async def _hang_up(request: web.Request) -> None:
+    """Close the connection without another word; the handler is cancelled with it."""
+    assert request.transport is not None
+    request.transport.abort()
+    await asyncio.Event().wait()
+
+
+async def _half_an_event(answer: aiohttp.ClientResponse) -> bytes:
+    """The first half of what comes next on a watch, or of an event that never came."""
+    try:
+        async with asyncio.timeout(FIRST_WORD_SECONDS):
+            event = await answer.content.readline()
+    except TimeoutError:
+        event = b'{"type": "MODIFIED", "object": {}}\n'
+    return event[: len(event) // 2]
+
+
+def _status(fault: Fault) -> dict[str, Any]:
+    code, reason = ANSWERS[fault]
+    message = f"a fault of the test: {fault}"
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code,
+    }
+
+
+def _refused(fault: Fault) -> web.Response:
+    """The API server's refusal, as it would write it."""
+    headers = {"Retry-After": RETRY_AFTER} if fault is Fault.TOO_MANY else {}
+    return web.json_response(_status(fault), status=ANSWERS[fault][0], headers=headers)
 
 
 def _passed_on(headers: Any) -> dict[str, str]:

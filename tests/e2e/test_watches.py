@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from controlplane import Actor, ControlPlane, Operator, until
 from proxy import Proxy
@@ -64,12 +63,8 @@ def bed() -> Iterator[Bed]:
             plane.start()
             plane.install()
             plane.kubectl("create", "namespace", "shop")
-            config = yaml.safe_load(plane.operator_kubeconfig.read_text())
-            proxy = Proxy(int(config["clusters"][0]["cluster"]["server"].rpartition(":")[2]))
-            config["clusters"][0]["cluster"] = {"server": proxy.url}
-            through = folder / "through-the-proxy"
-            through.write_text(yaml.safe_dump(config))
-            operator = Operator(plane, settings, kubeconfig=through)
+            proxy = Proxy(plane.port)
+            operator = Operator(plane, settings, kubeconfig=plane.through(proxy.url, "proxy"))
             operator.start()
             yield Bed(plane, proxy, operator)
             operator.stop(kill=True)

@@ -184,7 +184,7 @@ def the_end_state_is_the_same(run: Run, reference: Run) -> str:
     """All objects are as after the undisturbed run, but for uids, versions and times."""
     if run.end == reference.end:
         return ""
-    return "; ".join(_differences(run.end, reference.end))
+    return "; ".join(differences(run.end, reference.end))
 
 
 def creations_and_deletions_are_the_same(run: Run, reference: Run) -> str:
@@ -243,7 +243,7 @@ def end_state(world: World, *, any_attempt: bool = False) -> Manifest:
     for kind in (spec.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
                  "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
         for manifest in world.all(kind):
-            shown[f"{kind}/{manifest['metadata']['name']}"] = _masked(manifest)
+            shown[f"{kind}/{manifest['metadata']['name']}"] = masked(manifest)
     if any_attempt:
         text = re.sub(r"(-build-[0-9a-f]{10})-\d+", r"\1-N", json.dumps(shown))
         text = re.sub(r"/push-[0-9a-f]{32}", "/push-…", text)
@@ -274,26 +274,26 @@ def orphans(world: World) -> list[str]:
     return found
 
 
-def _masked(value: Any) -> Any:
+def masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _masked(v) for k, v in value.items() if k not in TIMES | VERSIONS}
+        return {k: masked(v) for k, v in value.items() if k not in TIMES | VERSIONS}
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [masked(item) for item in value]
     return value
 
 
-def _differences(got: Any, wanted: Any, path: str = "") -> list[str]:
+def differences(got: Any, wanted: Any, path: str = "") -> list[str]:
     if isinstance(got, dict) and isinstance(wanted, dict):
         found = []
         for key in sorted(got.keys() | wanted.keys()):
             if key not in got or key not in wanted:
                 found.append(f"{path}/{key} {'is missing' if key not in got else 'is too much'}")
             else:
-                found += _differences(got[key], wanted[key], f"{path}/{key}")
+                found += differences(got[key], wanted[key], f"{path}/{key}")
         return found
     if isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
         pairs = enumerate(zip(got, wanted, strict=True))
-        return [d for i, (a, b) in pairs for d in _differences(a, b, f"{path}/{i}")]
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{path}/{i}")]
     return [] if got == wanted else [f"{path}: {got!r}, not {wanted!r}"]
 
 

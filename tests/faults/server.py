@@ -17,8 +17,10 @@ T = TypeVar("T")
 ANSWERS: dict[Fault, tuple[int, str]] = {
     Fault.CONFLICT: (409, "Conflict"),
     Fault.TAKEN: (409, "AlreadyExists"),
+    Fault.UNAUTHORIZED: (401, "Unauthorized"),
     Fault.FORBIDDEN: (403, "Forbidden"),
     Fault.NOT_FOUND: (404, "NotFound"),
+    Fault.GONE: (410, "Expired"),
     Fault.INVALID: (422, "Invalid"),
     Fault.TOO_MANY: (429, "TooManyRequests"),
     Fault.INTERNAL: (500, "InternalError"),
