@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import kopf
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import factories as f
 import world
 from goservice import metrics, names
-from goservice.watch import WATCHED, Operator
+from goservice.watch import STUCK_SECONDS, WATCHED, Operator
 from goservice.watch.informer import kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Brake, session
@@ -165,6 +166,21 @@ async def test_a_silent_watch_makes_the_operator_unwell_and_shows_as_a_metric() 
     assert shown == {kind: LONGEST + 1 if kind == "Job" else 0 for kind in WATCHED}
 
 
+async def test_a_pass_that_does_not_end_makes_the_operator_unwell_until_it_does() -> None:
+    clock = Clock()
+    subject, _, _ = operator(clock)
+    subject.queue.add(("shop", "checkout"))
+    assert subject.queue.take() == ("shop", "checkout")
+    clock.now += STUCK_SECONDS
+    for kind in WATCHED:
+        subject.watches.heard(*subject.watches.paths(kind))
+    assert subject.healthy() == ""
+    clock.now += 1
+    assert subject.healthy() == "a pass has been running for 151 s"
+    subject.queue.done(("shop", "checkout"))
+    assert subject.healthy() == ""
+
+
 async def test_what_was_deleted_while_a_watch_was_away_is_noticed_when_it_begins_anew() -> None:
     subject, cluster, _ = operator(Clock())
     labels = {names.MANAGED_BY: names.OPERATOR, names.SERVICE: "checkout"}
@@ -247,3 +263,20 @@ async def test_the_session_hears_lists_watches_and_every_line(
                 assert watches.silence("Job") == 0
             lines.put_nowait(b"")
             assert [chunk async for chunk in chunks] == []
+
+
+async def test_a_stream_whose_session_is_closed_is_a_connection_that_broke(
+    stream: tuple[str, asyncio.Queue[bytes]],
+) -> None:
+    """kopf closes the session of all watches when one of them is refused: it bears only this."""
+    server, lines = stream
+    where = kopf.ConnectionInfo(server=server)
+    client = session(where, Watches(["Job"]), lambda: "now").aiohttp_session
+    async with client.get(f"{server}{JOBS}?watch=true") as watch:
+        lines.put_nowait(b"{}\n")
+        chunks = watch.content.iter_chunked(1024)
+        assert await anext(chunks) == b"{}\n"
+        await client.close()
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await anext(chunks)
+    lines.put_nowait(b"")

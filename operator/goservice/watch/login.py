@@ -56,9 +56,14 @@ class Heard:
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
         """The stream, telling of each chunk."""
-        async for data in self._stream.iter_chunked(size):
-            self._heard()
-            yield data
+        try:
+            async for data in self._stream.iter_chunked(size):
+                self._heard()
+                yield data
+        except RuntimeError as error:
+            # So aiohttp ends the streams of a session that kopf closes for a new login. kopf bears
+            # a connection that broke, and nothing else.
+            raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 def login(watches: Watches, folder: Path = FOLDER) -> Login:
