@@ -8,7 +8,7 @@ GoServiceError
 │  ├─ SourceForbidden         the platform's settings refuse the address: Stalled
 │  └─ GitUnavailable          asked again later
 └─ ClusterError           the API server said no, or nothing: the queue retries
-   ├─ NotFound · AlreadyExists · Conflict · Invalid · Forbidden · Gone
+   ├─ NotFound · AlreadyExists · Conflict · Invalid · Forbidden · Unauthorized · Gone
    └─ TooManyRequests · Unavailable
 
 It holds no text of a secret, ever: messages are shown in statuses, events and logs.
@@ -107,7 +107,11 @@ class Invalid(ClusterError):
 
 
 class Forbidden(ClusterError):
-    """401 or 403: the service account may not do this, or an admission policy refuses it."""
+    """403: the service account may not do this, or an admission policy refuses it."""
+
+
+class Unauthorized(ClusterError):
+    """401: the API server does not know the token, or no longer; no word on what was asked for."""
 
 
 class Gone(ClusterError):

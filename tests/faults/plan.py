@@ -37,6 +37,7 @@ class Fault(StrEnum):
 KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 ANSWERS = (
     Fault.CONFLICT,
+    Fault.UNAUTHORIZED,
     Fault.FORBIDDEN,
     Fault.NOT_FOUND,
     Fault.INVALID,

@@ -172,7 +172,7 @@ async def test_a_list_that_always_expires_is_given_up(tmp_path: Path) -> None:
     ("status", "reason", "expected"),
     [
         (400, "BadRequest", errors.Invalid),
-        (401, "Unauthorized", errors.Forbidden),
+        (401, "Unauthorized", errors.Unauthorized),
         (403, "Forbidden", errors.Forbidden),
         (404, "NotFound", errors.NotFound),
         (408, "Timeout", errors.Unavailable),

@@ -373,6 +373,23 @@ async def test_a_refusal_is_told_and_tried_again() -> None:
     assert lab.ready() == ("True", "Serving")
 
 
+async def test_a_token_that_is_no_longer_known_is_no_refusal_of_an_object() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+
+    def refuse(request: world.Request) -> None:
+        raise errors.Unauthorized("Unauthorized", status=401)
+
+    lab.world.before = refuse
+    with pytest.raises(errors.Unauthorized):
+        await lab.operator.reconcile(KEY)
+    lab.world.before = None
+    await lab.settle()
+    assert lab.ready() == ("Unknown", "RollingOut"), "at once, and nothing is told of it"
+
+
 async def test_a_refusal_of_a_deleted_service_does_not_hold_its_namesake() -> None:
     lab = Lab()
     lab.submit()

@@ -29,6 +29,7 @@ from goservice.errors import (
     GoServiceError,
     NotFound,
     SettingsError,
+    Unauthorized,
     Unavailable,
 )
 
@@ -154,7 +155,7 @@ def explained(error: ClusterError | SettingsError, target: Target) -> str:
     match error:
         case SettingsError():
             return f"{error}; see what it holds: kubectl{flags} config view"
-        case Forbidden(status=401):
+        case Unauthorized():
             return (
                 f"the API server does not accept the kubeconfig's credentials ({error});"
                 " log in to the cluster again"

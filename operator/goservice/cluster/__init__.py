@@ -12,6 +12,7 @@ import contextlib
 import os
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
+from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 
 from goservice import errors, names
 from goservice.cluster.answers import decoded, plain, refusal
@@ -332,7 +334,10 @@ async def connect(
     file = kubeconfig or os.environ.get("KUBECONFIG")
     try:
         if file is None and context is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            kubernetes_config.load_incluster_config(client_configuration=configuration)
+            kubernetes_config.load_incluster_config(
+                client_configuration=configuration, try_refresh_token=False
+            )
+            configuration.refresh_api_key_hook = _take_token
         else:
             await kubernetes_config.load_kube_config(
                 config_file=file or "~/.kube/config",
@@ -355,6 +360,12 @@ async def connect(
         )
     finally:
         await client.close()
+
+
+def _take_token(configuration: Configuration) -> None:
+    """The pod's token as it is now: the kubelet replaces it while the process runs."""
+    token = Path(SERVICE_TOKEN_FILENAME).read_text().strip()
+    configuration.api_key["BearerToken"] = f"bearer {token}"
 
 
 def _address(manifest: Manifest) -> tuple[str, str, str]:

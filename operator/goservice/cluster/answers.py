@@ -57,7 +57,9 @@ def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
             return errors.NotFound
         case 409:
             return errors.AlreadyExists if reason == "AlreadyExists" else errors.Conflict
-        case 401 | 403:
+        case 401:
+            return errors.Unauthorized
+        case 403:
             return errors.Forbidden
         case 410:
             return errors.Gone
