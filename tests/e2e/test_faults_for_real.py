@@ -8,10 +8,11 @@ from __future__ import annotations
 import pytest
 
 from forreal import campaign
+from goservice.watch import WATCHED
 
 pytestmark = pytest.mark.e2e
 
-PARTS = ("kills", "lost replies", "errors")
+PARTS = ("kills", "lost replies", "errors", "kopf's requests")
 MOST_SHOWN = 5
 
 
@@ -33,7 +34,9 @@ def test_every_fault_ends_as_if_it_had_not_been(outcome: campaign.Outcome, part:
     assert found == [], f"{len(found)} went wrong, such as:\n" + "\n".join(found[:MOST_SHOWN])
 
 
-def test_nothing_but_a_kill_ends_an_operator(outcome: campaign.Outcome) -> None:
+def test_an_operator_ends_by_a_kill_or_by_what_kopf_does_not_bear(
+    outcome: campaign.Outcome,
+) -> None:
     assert outcome.deaths == []
 
 
@@ -56,3 +59,6 @@ def test_the_campaign_is_counted(
     assert figures["lost replies"] == (writes, writes)
     kinds = len(campaign.ERRORS) if campaign.ALL else 1
     assert figures["errors"] == (kinds * writes, kinds * writes)
+    started = len(campaign.ROUNDS) * len(WATCHED)
+    held, struck = figures["kopf's requests"]
+    assert held == struck > started, "the questions for what there is come on top"

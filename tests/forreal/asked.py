@@ -17,6 +17,7 @@ _PATH = re.compile(
     r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>[a-z]+))?)?"
 )
+_DISCOVERY = re.compile(r"/(?:api|apis)(?:/[^/]+){0,2}")
 _KIND_OF = {kind.plural: kind.kind for kind in KINDS.values()}
 
 
@@ -33,12 +34,15 @@ class Asked:
     @property
     def is_write(self) -> bool:
         """Whether it may change an object."""
-        return self.verb not in ("get", "list", "watch")
+        return self.verb not in ("get", "list", "watch", "discover")
 
 
 def asked(method: str, line: str, headers: Mapping[str, str], body: bytes) -> Asked | None:
     """The request, None where it speaks of no object that the operator deals with."""
     url = URL(line, encoded=True)
+    by_kopf = headers.get("User-Agent", "").startswith("kopf/")
+    if _DISCOVERY.fullmatch(url.path):
+        return Asked("discover", url.path, "", "", by_kopf)
     match = _PATH.fullmatch(url.path)
     if match is None or match["plural"] not in _KIND_OF:
         return None
@@ -58,5 +62,5 @@ def asked(method: str, line: str, headers: Mapping[str, str], body: bytes) -> As
         _KIND_OF[match["plural"]],
         match["namespace"] or "",
         name,
-        headers.get("User-Agent", "").startswith("kopf/"),
+        by_kopf,
     )

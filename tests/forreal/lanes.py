@@ -45,6 +45,8 @@ class Lane:
         self.kills = 0
         self.reads = Script()
         """Strikes at lists and watches of kopf, by kind."""
+        self.struck_at = 0.0
+        """When one of these was last struck."""
         self._lives: dict[str, Requests] = {}
         self._ending = False
         self.proxy = Proxy(plane.port, self._judge, self._kill)
@@ -83,12 +85,13 @@ class Lane:
             self.operator.stop(kill=True)
         self.proxy.close()
 
-    async def is_ready(self) -> bool:
-        """Whether the operator says so."""
-        try:
-            return await asyncio.to_thread(self.operator.answers, "/readyz")
-        except AssertionError:
-            return False
+    async def ready(self) -> None:
+        """Wait until the operator says that it works."""
+        while not await asyncio.to_thread(self._says_ready):  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+
+    def _says_ready(self) -> bool:
+        return self.operator.running and self.operator.answers("/readyz")
 
     # --- in the proxy's thread ----------------------------------------------------------------------
 
@@ -103,13 +106,19 @@ class Lane:
         if request is None:
             return None
         if not request.is_write:
-            return self.reads.arrive(request.verb, request.kind, "") if request.by_kopf else None
+            return self._strike_read(request) if request.by_kopf else None
         name = next((n for n in self._lives if _is_of(request, n)), "")
         life = self.life(name)
         life.writes.append((time.monotonic(), request))
         fault = life.script.arrive(request.verb, request.kind, request.name.replace(name, "life"))
         if fault is not None:
             life.struck_at = time.monotonic()
+        return fault
+
+    def _strike_read(self, request: Asked) -> Fault | None:
+        fault = self.reads.arrive(request.verb, request.kind, "")
+        if fault is not None:
+            self.struck_at = time.monotonic()
         return fault
 
 

@@ -7,18 +7,15 @@ import json
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import http
 from faults import oracles
 from faults.plan import Fault, Point, Script, Strike, role
-from forreal.heads import Heads
 from forreal.lanes import Lane
-from forreal.node import Node
-from forreal.witness import SEEN, Witness, tallied
+from forreal.stage import Stage
+from forreal.witness import SEEN, tallied
 from goservice import spec
-from goservice.observed import annotation, condition
 
 FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
 POLL_SECONDS = 2
@@ -31,16 +28,6 @@ REFUSED_SECONDS = 60.0
 PATIENCE_SECONDS = 60.0
 """After which a telling is given up."""
 SERVICES = "/apis/goservice.dev/v1alpha1/namespaces/%s/goservices"
-
-
-@dataclass
-class Stage:
-    """What all lives share."""
-
-    client: http.Client
-    witness: Witness
-    node: Node
-    heads: Heads
 
 
 @dataclass(frozen=True)
@@ -72,7 +59,6 @@ class Life:
     acted_at: float = 0.0
     patience: float = PATIENCE_SECONDS
     commit: str = ""
-    _counted: Any = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -100,12 +86,6 @@ class Life:
         """Push a commit."""
         self.acted_at = time.monotonic()
         self.commit = self.stage.heads.commits[self.name] = commit
-
-    async def delete(self) -> None:
-        """Delete the GoService, and wait until all that it made is gone."""
-        where = f"{SERVICES % self.lane.name}/{self.name}"
-        await self.stage.client.send("DELETE", where)
-        await self.until("all is gone", lambda: not any(self._objects()))
 
     async def until(self, what: str, found: Callable[[], Any]) -> None:
         """Wait for something to come true."""
@@ -145,7 +125,7 @@ class Life:
             await self._quiet()
         except TimeoutError as error:
             late = str(error)
-        began = max(requests.struck_at, self.acted_at)
+        began = max(requests.struck_at, self.lane.struck_at, self.acted_at)
         seconds = (requests.writes[-1][0] if requests.writes else began) - began
         bound = BOUND_SECONDS + (REFUSED_SECONDS if refused else 0)
         if not late and seconds > bound:
@@ -167,12 +147,12 @@ class Life:
         """Wait until the operator is there and has written nothing for a while."""
         requests = self.lane.life(self.name)
         async with asyncio.timeout(self.patience):
-            while not await self.lane.is_ready():
-                await asyncio.sleep(0.2)
-            rest = time.monotonic()
-            while (now := time.monotonic()) - rest < QUIET_SECONDS:
+            await self.lane.ready()
+            quiet_since = time.monotonic()
+            while time.monotonic() - quiet_since < QUIET_SECONDS:
                 await asyncio.sleep(0.1)
-                rest = max(rest, requests.writes[-1][0]) if requests.writes else rest
+                for at, _ in requests.writes[-1:]:
+                    quiet_since = max(quiet_since, at)
 
     def _state(self) -> Any:
         """All objects but pods, without what differs between equal lives."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import podstatus
 from benchmarks import http
+
+import podstatus
 from forreal.witness import Witness, life_of
 from goservice import names
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks import http
+
 from faults.plan import role
 from goservice import names, spec
 from goservice.cluster import KINDS
