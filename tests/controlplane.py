@@ -36,6 +36,14 @@ KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
 OPERATOR_USER = "system:serviceaccount:goservice-system:goservice-operator"
 CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler-controller"
 
+IN_POD = """
+mount -t tmpfs goservice-test /run
+mkdir -p /var/run/secrets/kubernetes.io
+ln -s "$0" /var/run/secrets/kubernetes.io/serviceaccount
+exec "$@"
+"""
+"""A file system of the process's own over /run, which goes with it."""
+
 
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
@@ -76,7 +84,8 @@ class ControlPlane:
         self.audit_log = folder / "audit.log"
         self.etcd = ""
         """Where etcd answers, once it runs."""
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._commands: dict[str, tuple[str, ...]] = {}
 
     def start(self) -> None:
         """Start everything and wait until it is ready."""
@@ -88,7 +97,8 @@ class ControlPlane:
         tokens = {"admin": secrets.token_hex(16), "operator": secrets.token_hex(16)}
         self._configure(secure, tokens)
         self.etcd = f"http://127.0.0.1:{client}"
-        self._spawn(
+        self._begin(
+            "etcd",
             str(etcd),
             f"--data-dir={self.folder / 'etcd'}",
             "--unsafe-no-fsync",
@@ -98,7 +108,8 @@ class ControlPlane:
             f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
             f"--initial-cluster=default=http://127.0.0.1:{peer}",
         )
-        self._spawn(
+        self._begin(
+            "kube-apiserver",
             str(self.folder / "kube-apiserver"),
             f"--etcd-servers=http://127.0.0.1:{client}",
             "--bind-address=127.0.0.1",
@@ -115,7 +126,8 @@ class ControlPlane:
             f"--audit-policy-file={self.folder / 'audit.yaml'}",
         )
         until("the API server is ready", lambda: self.try_kubectl("get", "--raw=/readyz"), 60)
-        self._spawn(
+        self._begin(
+            "kube-controller-manager",
             str(self.folder / "kube-controller-manager"),
             f"--kubeconfig={self.kubeconfig}",
             f"--service-account-private-key-file={self.folder / 'sa.key'}",
@@ -158,21 +170,25 @@ class ControlPlane:
             }
             file.write_text(yaml.safe_dump(config))
 
-    def _spawn(self, *command: str) -> None:
-        name = Path(command[0]).name
-        more = [f for program, fs in self._flags.items() if name.startswith(program) for f in fs]
-        with (self.folder / f"{name.split('-')[-1]}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [*command, *more],
-                cwd=self.folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+    def _begin(self, program: str, *command: str) -> None:
+        self._commands[program] = (*command, *self._flags.get(program, ()))
+        self.resume(program)
+
+    def resume(self, program: str) -> None:
+        """Start a program, for the first time or again."""
+        with (self.folder / f"{program.split('-')[-1]}.log").open("ab") as log:
+            self._processes[program] = subprocess.Popen(
+                self._commands[program], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
             )
-        self._processes.append(process)
+
+    def kill(self, program: str) -> None:
+        """End a program as a power cut does, until `resume`."""
+        self._processes[program].kill()
+        self._processes[program].wait()
 
     def pids(self) -> list[int]:
         """The processes of the control plane."""
-        return [process.pid for process in self._processes]
+        return [process.pid for process in self._processes.values()]
 
     def install(self) -> None:
         """The CRD and the manifests, without the operator's own pod: it runs as a process here."""
@@ -191,7 +207,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End every process, the last started first."""
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             process.terminate()
             try:
                 process.wait(20)
@@ -269,20 +285,26 @@ class ControlPlane:
         """kubectl apply."""
         self.kubectl("apply", "-f", "-", given=json.dumps(manifest))
 
+    def requests(self, user: str = OPERATOR_USER) -> list[dict[str, Any]]:
+        """Every request of a user as the audit log has it, in order."""
+        entries = map(json.loads, self.audit_log.read_text().splitlines())
+        return [entry for entry in entries if entry["user"].get("username") == user]
+
     def writes(self, user: str = OPERATOR_USER) -> list[tuple[str, str]]:
         """Verb and resource of every write of a user, in order."""
+        return [(verb, resource) for verb, resource, _ in self.written(user)]
+
+    def written(self, user: str = OPERATOR_USER) -> list[tuple[str, str, str]]:
+        """Verb, resource and name of every write of a user, in order."""
         result = []
-        for line in self.audit_log.read_text().splitlines():
-            entry = json.loads(line)
-            if entry["user"]["username"] != user or entry["verb"] in ("get", "list", "watch"):
-                continue
+        for entry in self.requests(user):
             reference = entry.get("objectRef") or {}
-            if reference.get("resource") == "selfsubjectaccessreviews":
+            resource = reference.get("resource", "")
+            if entry["verb"] in ("get", "list", "watch") or resource == "selfsubjectaccessreviews":
                 continue
             part = reference.get("subresource")
-            result.append(
-                (entry["verb"], reference.get("resource", "") + (f"/{part}" if part else ""))
-            )
+            name = reference.get("name", "")
+            result.append((entry["verb"], f"{resource}/{part}" if part else resource, name))
         return result
 
 
@@ -360,7 +382,11 @@ class Operator:
         settings: Path,
         kubeconfig: Path | None = None,
         name: str = "operator",
+        pod: Path | None = None,
     ) -> None:
+        """`pod`: the folder of a service account, which it then finds as in a pod."""
+        self._pod = pod
+        self._api = plane.port
         self._kubeconfig = kubeconfig or plane.operator_kubeconfig
         self._settings = settings
         self.port = free_port()
@@ -389,12 +415,19 @@ class Operator:
             str(Path(sys.prefix) / "bin" / "goservice"),
             "run",
             f"--settings={self._settings}",
-            f"--kubeconfig={self._kubeconfig}",
         ]
+        environment = {**os.environ, "GOSERVICE_PORT": str(self.port)}
+        if self._pod is None:
+            command.append(f"--kubeconfig={self._kubeconfig}")
+        else:
+            command = ["unshare", "--mount", "sh", "-ec", IN_POD, str(self._pod), *command]
+            environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
+            environment |= {"KUBERNETES_SERVICE_PORT": str(self._api)}
+            environment.pop("KUBECONFIG", None)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, "GOSERVICE_PORT": str(self.port)},
+                env=environment,
                 stdout=log,
                 stderr=log,
             )
