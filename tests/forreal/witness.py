@@ -46,7 +46,7 @@ class Witness:
         where = path(KINDS[kind], None, "")
         async for change, manifest in self._client.watch(where, "" if kind == spec.KIND else OURS):
             if change != "BOOKMARK":
-                self._saw(kind, change, {**manifest, "kind": kind})
+                self.saw(kind, change, {**manifest, "kind": kind})
 
     async def until(self, what: str, found: Callable[[], Any], seconds: float) -> None:
         """Wait for something to come true."""
@@ -90,7 +90,8 @@ class Witness:
 
     # --- at every change ----------------------------------------------------------------------------
 
-    def _saw(self, kind: str, change: str, manifest: Manifest) -> None:
+    def saw(self, kind: str, change: str, manifest: Manifest) -> None:
+        """Take in one change."""
         metadata = manifest["metadata"]
         key = (metadata["namespace"], metadata["name"])
         before = self._objects[kind].get(key)
