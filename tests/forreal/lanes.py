@@ -47,6 +47,10 @@ class Lane:
         """Strikes at lists and watches of kopf, by kind."""
         self.struck_at = 0.0
         """When one of these was last struck."""
+        self.ready_at = 0.0
+        """Since when the process that runs now says that it works; 0: not yet."""
+        self.strange: list[Asked] = []
+        """Writes that belong to no life."""
         self._lives: dict[str, Requests] = {}
         self._ending = False
         self.proxy = Proxy(plane.port, self._judge, self._kill)
@@ -62,11 +66,13 @@ class Lane:
         """Keep the operator running, until cancelled."""
         self.operator.start(seconds=0)
         while True:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
             code = self.operator.exit_code
             if code is not None and not self._ending:
                 self.exits.append(code)
-                self.operator.start(seconds=0)
+                self.again()
+            if not self.ready_at and await asyncio.to_thread(self._says_ready):
+                self.ready_at = time.monotonic()
 
     async def end(self) -> int:
         """SIGTERM; the exit code. It stays ended until `again`."""
@@ -75,6 +81,7 @@ class Lane:
 
     def again(self) -> None:
         """Start it once more."""
+        self.ready_at = 0.0
         self.operator.start(seconds=0)
         self._ending = False
 
@@ -86,9 +93,9 @@ class Lane:
         self.proxy.close()
 
     async def ready(self) -> None:
-        """Wait until the operator says that it works."""
-        while not await asyncio.to_thread(self._says_ready):  # noqa: ASYNC110
-            await asyncio.sleep(0.2)
+        """Wait until the operator works, after its last start."""
+        while not (self.ready_at and self.operator.running):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
     def _says_ready(self) -> bool:
         return self.operator.running and self.operator.answers("/readyz")
@@ -107,7 +114,11 @@ class Lane:
             return None
         if not request.is_write:
             return self._strike_read(request) if request.by_kopf else None
-        name = next((n for n in self._lives if _is_of(request, n)), "")
+        # A copy: lives begin while this thread looks at them.
+        name = next((n for n in list(self._lives) if _is_of(request, n)), None)
+        if name is None:
+            self.strange.append(request)
+            return None
         life = self.life(name)
         life.writes.append((time.monotonic(), request))
         fault = life.script.arrive(request.verb, request.kind, request.name.replace(name, "life"))

@@ -22,10 +22,11 @@ POLL_SECONDS = 2
 QUIET_SECONDS = 3.0
 """For how long nothing is written once a story has converged."""
 BOUND_SECONDS = 30.0
-"""Within which it converges after the last fault, or the last act of the user."""
+"""Within which it converges after the last fault or act of the user, once the operator runs: how long
+that takes to start is the machine's affair."""
 REFUSED_SECONDS = 60.0
 """For how long a refusal is told before the writes are tried again (reconcile.REFUSED_FOR)."""
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """After which a telling is given up."""
 SERVICES = "/apis/goservice.dev/v1alpha1/namespaces/%s/goservices"
 
@@ -42,7 +43,7 @@ class Telling:
     counts: Any
     violations: tuple[str, ...]
     seconds: float
-    """From the last fault, or the user's last act, to the last write."""
+    """From the last fault or act of the user, once the operator runs, to the last write."""
     late: str = ""
 
     def __str__(self) -> str:
@@ -89,8 +90,11 @@ class Life:
 
     async def until(self, what: str, found: Callable[[], Any]) -> None:
         """Wait for something to come true."""
-        said = self._body().get("status", {}).get("conditions")
-        await self.stage.witness.until(f"{what}; it said {said}", found, self.patience)
+        try:
+            await self.stage.witness.until(what, found, self.patience)
+        except TimeoutError as error:
+            said = self._body().get("status", {}).get("conditions")
+            raise TimeoutError(f"{error}; it says {said}") from None
 
     # --- what there is ------------------------------------------------------------------------------
 
@@ -125,8 +129,8 @@ class Life:
             await self._quiet()
         except TimeoutError as error:
             late = str(error)
-        began = max(requests.struck_at, self.lane.struck_at, self.acted_at)
-        seconds = (requests.writes[-1][0] if requests.writes else began) - began
+        began = max(requests.struck_at, self.lane.struck_at, self.lane.ready_at, self.acted_at)
+        seconds = max(0.0, requests.writes[-1][0] - began) if requests.writes else 0.0
         bound = BOUND_SECONDS + (REFUSED_SECONDS if refused else 0)
         if not late and seconds > bound:
             late = f"converged {seconds:.1f} s after the last fault, not within {bound:.0f} s"

@@ -74,9 +74,9 @@ def test_what_concerns_no_object_of_the_operator_is_let_through() -> None:
 def test_every_point_is_struck_once_or_with_every_fault() -> None:
     faults = (Fault.CONFLICT, Fault.FORBIDDEN)
     every = {Strike(p, fault) for points in POINTS.values() for p in points for fault in faults}
-    whole = [s for plan in campaign.plans(POINTS, faults, True) for s in plan.values()]
+    whole = [s for plan in campaign.plans(POINTS, faults, every=True) for s in plan.values()]
     assert Counter(whole) == Counter(every)
-    rotated = [s for plan in campaign.plans(POINTS, faults, False) for s in plan.values()]
+    rotated = [s for plan in campaign.plans(POINTS, faults) for s in plan.values()]
     assert Counter(s.point for s in rotated) == Counter({s.point for s in every})
     assert {s.fault for s in rotated} == set(faults)
 
