@@ -420,7 +420,8 @@ class Operator:
         if self._pod is None:
             command.append(f"--kubeconfig={self._kubeconfig}")
         else:
-            command = ["unshare", "--mount", "sh", "-ec", IN_POD, str(self._pod), *command]
+            own = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
+            command = [*own, "sh", "-ec", IN_POD, str(self._pod), *command]
             environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
             environment |= {"KUBERNETES_SERVICE_PORT": str(self._api)}
             environment.pop("KUBECONFIG", None)
