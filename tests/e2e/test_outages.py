@@ -148,13 +148,17 @@ def test_a_request_without_an_answer_ends_its_pass_long_before_the_operator_is_u
         proxy.freeze("PATCH", "/deployments/")
         bed.actor.hold = False
 
-        def given_up() -> bool:
+        def under_way() -> bool:
             bed.actor.act()
+            return bool(proxy.carrying("PATCH", "/deployments/"))
+
+        def given_up() -> bool:
             assert operator.answers("/healthz")
             return "the API server did not answer in time" in operator.log.read_text()
 
+        until("the Deployment is applied", under_way, 40)
+        proxy.thaw()  # the next one is well
         until("the request is given up", given_up, 60)
-        proxy.thaw()
         bed.finish("unanswered")
         assert operator.answers("/healthz")
     finally:
