@@ -43,12 +43,12 @@ image: wheels ## Build and push the operator's image: IMG=registry/name:tag
 .PHONY: test
 test: EXAMPLES = 10000
 test: check programs ## Everything that CI runs
-	@echo "Two lanes side by side: (unit, executor, apiserver) and (e2e). Each prints when it ends."
-	$(MAKE) --no-print-directory -j2 --output-sync=target EXAMPLES=$(EXAMPLES) lane e2e
+	@echo "Three lanes side by side: (unit, executor), (apiserver) and (e2e). Each prints when it ends."
+	$(MAKE) --no-print-directory -j3 --output-sync=target EXAMPLES=$(EXAMPLES) lane apiserver e2e
 
 .PHONY: lane
 lane:
-	$(MAKE) --no-print-directory EXAMPLES=$(EXAMPLES) unit executor apiserver
+	$(MAKE) --no-print-directory EXAMPLES=$(EXAMPLES) unit executor
 
 .PHONY: check
 check: setup ## Linters, types and import contracts
