@@ -50,7 +50,7 @@ def test_killed_in_mid_build_it_loses_nothing_and_builds_nothing_twice(checkout:
     assert new == {status["build"]["name"]}
 
 
-def test_a_node_that_loses_power_in_mid_build_costs_a_second_attempt_and_nothing_else(
+def test_a_node_that_loses_power_in_mid_build_costs_a_second_attempt_at_the_most(
     checkout: Service,
 ) -> None:
     """API server, etcd, kubelet, the build, the service and the operator die at once."""
