@@ -386,7 +386,7 @@ class Operator:
     ) -> None:
         """`pod`: the folder of a service account, which it then finds as in a pod."""
         self._pod = pod
-        self._api = plane.port
+        self._plane = plane
         self._kubeconfig = kubeconfig or plane.operator_kubeconfig
         self._settings = settings
         self.port = free_port()
@@ -423,7 +423,7 @@ class Operator:
             own = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
             command = [*own, "sh", "-ec", IN_POD, str(self._pod), *command]
             environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
-            environment |= {"KUBERNETES_SERVICE_PORT": str(self._api)}
+            environment |= {"KUBERNETES_SERVICE_PORT": str(self._plane.port)}
             environment.pop("KUBECONFIG", None)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

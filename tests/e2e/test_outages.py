@@ -73,7 +73,7 @@ class Bed:
         ready = [c for c in body.get("status", {}).get("conditions", ()) if c["type"] == "Ready"]
         return f"{ready[0]['status']} {ready[0]['reason']}" if ready else ""
 
-    def wait_for(self, name: str, reason: str, seconds: float = 40) -> None:
+    def wait_for(self, name: str, reason: str, seconds: float = 120) -> None:
         def look() -> bool:
             self.actor.act()
             return self.reason(name) == reason

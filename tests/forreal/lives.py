@@ -21,9 +21,9 @@ FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
 POLL_SECONDS = 2
 QUIET_SECONDS = 3.0
 """For how long nothing is written once a story has converged."""
-BOUND_SECONDS = 30.0
-"""Within which it converges after the last fault or act of the user, once the operator runs: how long
-that takes to start is the machine's affair."""
+BOUND_SECONDS = 90.0
+"""Within which it converges after the last fault or act of the user, once the operator runs. How long
+it takes is printed; a busy machine needs three times as long without any fault."""
 REFUSED_SECONDS = 60.0
 """For how long a refusal is told before the writes are tried again (reconcile.REFUSED_FOR)."""
 PATIENCE_SECONDS = 120.0

@@ -71,11 +71,11 @@ class Backoffs:
     """Delays between a watch's tries, without end: the default ends the operator after 54 s."""
 
     def __iter__(self) -> Iterator[float]:
-        """Half a second, doubling to 30, with jitter."""
+        """Half a second, doubling to 10, with jitter: after an outage all is seen within 15 s."""
         delay = 0.5
         while True:
             yield delay * random.uniform(0.5, 1.5)  # noqa: S311
-            delay = min(delay * 2, 30.0)
+            delay = min(delay * 2, 10.0)
 
 
 def registry(
