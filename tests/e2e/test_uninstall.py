@@ -61,8 +61,9 @@ def test_every_write_of_the_operator_carries_its_service_account(demo: Demo) -> 
     ours = [e for e in entries if e.agent.startswith("goservice-operator/")]
     writers = {e.user for e in ours if e.verb not in localnode.READS and e.resource != "goservices"}
     assert writers == {localnode.OPERATOR}
-    refused = [e for e in entries if e.user == localnode.OPERATOR and e.code == 403]
-    assert refused == []
+    refused = {e.name for e in entries if e.user == localnode.OPERATOR and e.code == 403}
+    # Admission lets no claim grow that nobody provisioned: test_node_cache.py asks for it.
+    assert refused <= {"owner-build-cache"}
 
 
 def test_nothing_is_granted_that_is_not_used(demo: Demo) -> None:
