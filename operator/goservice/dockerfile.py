@@ -63,7 +63,8 @@ class Values:
     """The image whose toolchain is mounted; empty if the builder stage stands on it."""
     search_path: str
     certificates: str
-    """Where the builder stage has CA certificates; empty if the base brings its own."""
+    """Where the builder stage has CA certificates."""
+    copy_certificates: bool
     packages: str
     zone: str
     passwd: str
@@ -118,14 +119,14 @@ def _values(service: GoService, settings: Settings, commit: str, inputs: str) ->
     directory = source.git.directory
     go = toolchain.builder_image(service, settings)
     mounted = toolchain.mounted(service, settings)
-    certificates = toolchain.CERTIFICATES if mounted else CERTIFICATES
     return Values(
         service=_word(f"{service.namespace}/{service.name}"),
         name=_word(service.name),
         builder=_word(settings.images.busybox if mounted else go),
         mounted=_word(go) if mounted else "",
         search_path=f"{toolchain.PATH}:{PATH}",
-        certificates=certificates if build.base is not Base.CUSTOM else "",
+        certificates=toolchain.CERTIFICATES if mounted else CERTIFICATES,
+        copy_certificates=build.base is not Base.CUSTOM,
         packages=_packages(build, settings),
         zone=_zone(service) if "tzdata" in build.packages else "",
         passwd=_shell(_PASSWD, "passwd", _accounts(service.spec.user)),
