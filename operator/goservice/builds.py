@@ -336,20 +336,16 @@ def _progress(
     reason, trouble = _trouble(observed, service, attempt)
     if running.missing_image:
         # In words that stay: the kubelet finds other ones at each try.
-        reason, trouble = (
-            Reason.BASE_IMAGE_NOT_FOUND,
-            (
-                f"The node cannot pull {running.missing_image}: look at build.builderImage;"
-                " the build goes on by itself once it can."
-            ),
+        reason = Reason.BASE_IMAGE_NOT_FOUND
+        trouble = (
+            f"The node cannot pull {running.missing_image}: look at build.builderImage;"
+            " the build goes on by itself once it can."
         )
     if running.missing_claim:
-        reason, trouble = (
-            Reason.CLAIM_NOT_FOUND,
-            (
-                f"PersistentVolumeClaim {service.namespace}/{running.missing_claim} (build.cache.claimName)"
-                " does not exist; the build goes on by itself once it does."
-            ),
+        reason = Reason.CLAIM_NOT_FOUND
+        trouble = (
+            f"PersistentVolumeClaim {service.namespace}/{running.missing_claim} (build.cache.claimName)"
+            " does not exist; the build goes on by itself once it does."
         )
     if not trouble and running.waiting:
         trouble = f"The build cannot start: {running.waiting}"

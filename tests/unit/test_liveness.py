@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import factories as f
 import world
 from goservice import metrics, names
 from goservice.watch import STUCK_SECONDS, WATCHED, Operator
-from goservice.watch.informer import kopf_settings
+from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Brake, session
 
@@ -280,3 +281,10 @@ async def test_a_stream_whose_session_is_closed_is_a_connection_that_broke(
         with pytest.raises(aiohttp.ClientConnectionError):
             await anext(chunks)
     lines.put_nowait(b"")
+
+
+def test_a_lost_watch_is_asked_for_again_at_once_and_then_every_few_seconds_without_end() -> None:
+    delays = list(itertools.islice(Backoffs(), 50))
+    assert delays[0] <= 0.75
+    assert max(delays) <= 15
+    assert min(delays[10:]) >= 5, "an API server that is away is not asked all the time"

@@ -571,6 +571,42 @@ def test_a_builder_image_that_the_node_cannot_pull_is_told_in_words_that_stay() 
     assert reason(waits) == "Building"
 
 
+def test_a_missing_claim_is_told_and_the_build_goes_on_once_it_is_there() -> None:
+    service = f.service(build={"cache": {"claimName": "go-caches"}})
+    job = f.job(service)
+    pod = f.pod(job)
+    pod["status"]["conditions"] = [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "Unschedulable",
+            "message": '0/3 nodes are available: persistentvolumeclaim "go-caches" not found.',
+        }
+    ]
+    assert reason(decide(service, f.observed(job, pod), seconds=5)) == "Building"
+    told = decide(service, f.observed(job, pod), seconds=16)
+    assert (reason(told), verdict(told)) == ("ClaimNotFound", "F - T F F")
+    assert "PersistentVolumeClaim shop/go-caches (build.cache.claimName)" in str(told.status)
+    going = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
+    assert reason(decide(service, f.observed(job, going), seconds=30)) == "Building"
+
+
+def test_a_claim_is_made_with_a_build_and_changed_but_never_deleted() -> None:
+    def claims(decided: Plan) -> list[str]:
+        return [k for k in kinds(decided) if k.endswith("PersistentVolumeClaim")]
+
+    wanted = f.service(build={"cache": {"size": "5Gi"}})
+    first = decide(wanted, f.observed())
+    assert kinds(first)[0] == "~PersistentVolumeClaim", "before the Job that mounts it"
+    assert kinds(first)[-1] == "+Job"
+    claim = f.live(resources.cache_claim(wanted))
+    assert claims(decide(wanted, f.observed(claim))) == []
+    assert claims(decide(wanted, serving(wanted))) == [], "nothing is built: none is needed"
+    larger = f.service(build={"cache": {"size": "9Gi"}})
+    assert claims(decide(larger, serving(larger, claim))) == ["~PersistentVolumeClaim"]
+    assert claims(decide(f.service(), serving(f.service(), claim))) == []
+
+
 def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
     service = f.service(build={"history": {"succeeded": 1, "failed": 1}})
     old = f.job(
