@@ -344,7 +344,7 @@ def _summarise(
         if creates and _lacks_account(service, observed)
         else ()
     )
-    claim = _cache_claim(service, observed, building=bool(creates))
+    claim = _cache_claim(service, observed, building=build.phase in ("Running", "Blocked"))
     writes: tuple[Write, ...] = claim + accounts + creates
     writes += tuple(_as_write(item) for item in load.writes)
     current = build.attempt.name if build.attempt else ""

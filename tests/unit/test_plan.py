@@ -605,6 +605,8 @@ def test_a_claim_is_made_with_a_build_and_changed_but_never_deleted() -> None:
     larger = f.service(build={"cache": {"size": "9Gi"}})
     assert claims(decide(larger, serving(larger, claim))) == ["~PersistentVolumeClaim"]
     assert claims(decide(f.service(), serving(f.service(), claim))) == []
+    waits = f.observed(f.job(wanted), f.pod(f.job(wanted)))
+    assert claims(decide(wanted, waits)) == ["~PersistentVolumeClaim"], "somebody has deleted it"
 
 
 def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
