@@ -13,7 +13,8 @@ from pathlib import Path
 
 from benchmarks import audit, machine
 from cluster import progress
-from controlplane import ControlPlane, Operator, free_port
+from controlplane import ControlPlane, Operator
+from ports import free_port
 
 FLAGS = {
     "kube-controller-manager": (

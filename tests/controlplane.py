@@ -30,11 +30,15 @@ import yaml
 import podstatus
 from cluster import installation, programs
 from goservice.cluster import kinds
+from ports import free_port
 
 ROOT = Path(__file__).parents[1]
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
 OPERATOR_USER = "system:serviceaccount:goservice-system:goservice-operator"
 CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler-controller"
+
+START_SECONDS = 180
+"""For an API server on a machine that other lanes keep busy; idle it takes five seconds."""
 
 IN_POD = """
 mount -t tmpfs goservice-test /run
@@ -43,14 +47,6 @@ ln -s "$0" /var/run/secrets/kubernetes.io/serviceaccount
 exec "$@"
 """
 """A file system of the process's own over /run, which goes with it."""
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def until(what: str, found: Callable[[], Any], seconds: float = 30) -> Any:
@@ -125,7 +121,7 @@ class ControlPlane:
             f"--audit-log-path={self.audit_log}",
             f"--audit-policy-file={self.folder / 'audit.yaml'}",
         )
-        until("the API server is ready", lambda: self.try_kubectl("get", "--raw=/readyz"), 60)
+        until("the API server is ready", self._ready, START_SECONDS)
         self._begin(
             "kube-controller-manager",
             str(self.folder / "kube-controller-manager"),
@@ -137,6 +133,16 @@ class ControlPlane:
             f"--secure-port={free_port()}",
             "--bind-address=127.0.0.1",
         )
+
+    def _ready(self) -> str:
+        for program, process in self._processes.items():
+            assert process.poll() is None, (
+                f"{program} ended: {self._log(program).read_text()[-2000:]}"
+            )
+        return self.try_kubectl("get", "--raw=/readyz")
+
+    def _log(self, program: str) -> Path:
+        return self.folder / f"{program.split('-')[-1]}.log"
 
     def _keys(self) -> None:
         for words in (
@@ -176,7 +182,7 @@ class ControlPlane:
 
     def resume(self, program: str) -> None:
         """Start a program, for the first time or again."""
-        with (self.folder / f"{program.split('-')[-1]}.log").open("ab") as log:
+        with self._log(program).open("ab") as log:
             self._processes[program] = subprocess.Popen(
                 self._commands[program], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT
             )

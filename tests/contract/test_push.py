@@ -25,6 +25,7 @@ import pytest
 
 from goservice import skopeo
 from goservice.conditions import Reason
+from ports import free_port
 
 DOCKER = "application/vnd.docker."
 MANIFEST = DOCKER + "distribution.manifest.v2+json"
@@ -40,9 +41,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[str]:
     """The address of a registry that speaks plain HTTP and lets only builder in."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (tmp_path / "htpasswd").write_text(f"builder:{BCRYPT}\n")
     configuration = tmp_path / "registry.json"
     # JSON is YAML.
