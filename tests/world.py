@@ -29,6 +29,8 @@ Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
 """By manager and operation (Apply, Update or Status), as the API server tells them apart."""
 
 FIRST_VERSION = 100
+PAGE_SIZE = 2
+"""So small that many a list has several pages."""
 WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
 SERVER_OWNED = {
     "creationTimestamp",
@@ -116,6 +118,13 @@ class World:
         if self.after is not None:
             self.after(request)
         return found
+
+    async def pages(
+        self, kind: str, namespace: str | None, *, label_selector: str = ""
+    ) -> AsyncIterator[Manifests]:
+        found = await self.list(kind, namespace, label_selector=label_selector)
+        for start in range(0, len(found) or 1, PAGE_SIZE):
+            yield found[start : start + PAGE_SIZE]
 
     async def apply(
         self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True

@@ -1,15 +1,16 @@
 """What the watches have seen: the newest known state of every object that matters.
 
 It is filled by watch events, by re-lists and by the answers to our own writes, in any order, and
-keeps the newest of them, as JSON: a fleet of dicts would be most of the operator's memory.
+keeps the newest of them, as compressed JSON: a fleet of dicts would be most of the operator's memory.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goservice import names
@@ -21,6 +22,7 @@ Key = tuple[str, str]
 
 SERVICE_KIND = "GoService"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+FASTEST = 1
 UNREAD = {"Job": "spec", "Pod": "spec", "ConfigMap": "data"}
 """The largest part of some kinds, which no pass reads: they are made once and never compared."""
 
@@ -60,7 +62,7 @@ def service_of(kind: str, manifest: Manifest) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One object: what is asked of it often, and the rest as JSON, a quarter of a dict's size."""
+    """One object: what is asked of it often, and the rest as compressed JSON."""
 
     uid: str
     version: int | None
@@ -72,8 +74,32 @@ class Held:
     @property
     def manifest(self) -> Manifest:
         """The object, as a dict of its own."""
-        found: Manifest = json.loads(self.text)
+        found: Manifest = json.loads(zlib.decompress(self.text))
         return found
+
+
+@dataclass(slots=True)
+class Listing:
+    """A complete list on its way into the cache, page by page."""
+
+    cache: Cache
+    kind: str
+    namespace: str | None
+    since: int
+    listed: set[Key] = field(default_factory=set)
+
+    def add(self, page: Iterable[Manifest]) -> list[Key]:
+        """Keep what is listed; the owner of each object that appeared or changed."""
+        changed = []
+        for manifest in page:
+            self.listed.add(key_of(manifest))
+            if self.cache.put(self.kind, manifest):
+                changed.append(service_of(self.kind, manifest))
+        return changed
+
+    def end(self) -> list[Key]:
+        """Drop what was not listed, once the last page was added; the owner of each such object."""
+        return self.cache.remove_unlisted(self)
 
 
 def _older(one: int | None, other: int | None) -> bool:
@@ -85,8 +111,6 @@ class Cache:
     """The newest known objects by kind, namespace and name, and the children of each service."""
 
     def __init__(self, metrics: Metrics | None = None) -> None:
-        self.synced: set[str] = set()
-        """Kinds that were listed completely at least once."""
         self._metrics = metrics
         self._objects: dict[str, dict[Key, Held]] = defaultdict(dict)
         self._children: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
@@ -108,10 +132,6 @@ class Cache:
     def chosen(self, kind: str) -> Mapping[Key, int]:
         """How many objects of a kind pass its test, by the service that they belong to."""
         return self._chosen[kind]
-
-    def mark(self) -> int:
-        """A moment to give to `replace`: take it before the list is asked for."""
-        return self._clock
 
     def put(self, kind: str, manifest: Manifest) -> bool:
         """Keep an object unless something newer is held; say whether it brought news."""
@@ -144,36 +164,24 @@ class Cache:
         self._remove(kind, key)
         return True
 
-    def replace(
-        self,
-        kind: str,
-        manifests: Iterable[Manifest],
-        since: int,
-        namespace: str | None = None,
-    ) -> list[Key]:
-        """Make the cache equal a complete list that was asked for after `since` was marked.
+    def listing(self, kind: str, namespace: str | None = None) -> Listing:
+        """Begin to make the cache equal a complete list; call it before the list is asked for.
 
-        What a watch or a write brought after that moment may be newer than the list: it stays.
-
-        Returns:
-            The services whose objects appeared, changed or disappeared, once for each object.
+        What a watch or a write brings from now on may be newer than the list: it stays.
         """
-        changed: list[Key] = []
-        listed: set[Key] = set()
-        for manifest in manifests:
-            key = key_of(manifest)
-            listed.add(key)
-            if self.put(kind, manifest):
-                changed.append(self._objects[kind][key].owner)
-        for key, held in list(self._objects[kind].items()):
-            inside = namespace is None or key[0] == namespace
-            if inside and key not in listed and held.seen <= since:
-                self._remove(kind, key)
-                changed.append(held.owner)
-        self._bury(kind, namespace, since)
-        self.synced.add(kind)
-        self._count(kind)
-        return changed
+        return Listing(self, kind, namespace, self._clock)
+
+    def remove_unlisted(self, listing: Listing) -> list[Key]:
+        """Let go of what a complete list did not have; the owner of each such object."""
+        gone = []
+        for key, held in list(self._objects[listing.kind].items()):
+            inside = listing.namespace in (None, key[0])
+            if inside and key not in listing.listed and held.seen <= listing.since:
+                self._remove(listing.kind, key)
+                gone.append(held.owner)
+        self._bury(listing.kind, listing.namespace, listing.since)
+        self._count(listing.kind)
+        return gone
 
     def get(self, kind: str, key: Key) -> Manifest | None:
         """The object, or None."""
@@ -229,7 +237,7 @@ class Cache:
             owner=service_of(kind, read),
             chosen=kind in self._tests and self._tests[kind](read),
             seen=self._tick(),
-            text=json.dumps(read, separators=(",", ":")).encode(),
+            text=zlib.compress(json.dumps(read, separators=(",", ":")).encode(), FASTEST),
         )
         if held.owner[1] and kind != SERVICE_KIND:
             self._children[held.owner].add((kind, key))

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from faults.plan import Fault, Script
 from goservice import errors
-from goservice.cluster import MANAGER
+from goservice.cluster import MANAGER, Manifests
 from goservice.cluster.answers import refusal
 from world import World
 
@@ -47,10 +47,15 @@ class FaultyServer:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         return await self._meet("get", kind, name, lambda: self._world.get(kind, namespace, name))
 
-    async def list(self, kind: str, namespace: str | None, **selectors: str) -> list[Manifest]:
+    async def list(self, kind: str, namespace: str | None, **selectors: str) -> Manifests:
         return await self._meet(
             "list", kind, "", lambda: self._world.list(kind, namespace, **selectors)
         )
+
+    async def pages(
+        self, kind: str, namespace: str | None, **selectors: str
+    ) -> AsyncIterator[Manifests]:
+        yield await self.list(kind, namespace, **selectors)
 
     async def apply(
         self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True

@@ -121,18 +121,10 @@ def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:
     cache = Cache()
     for name in ("same", "changed", "gone"):
         cache.put("Job", job("1", name, uid=name))
-    since = cache.mark()
-    changed = cache.replace(
-        "Job",
-        [
-            job("1", "same", uid="same"),
-            job("2", "changed", uid="changed"),
-            job("3", "new", service="other"),
-        ],
-        since,
-    )
-    assert changed == [KEY, ("shop", "other"), KEY]
-    assert cache.synced == {"Job"}
+    listing = cache.listing("Job")
+    assert listing.add([job("1", "same", uid="same"), job("2", "changed", uid="changed")]) == [KEY]
+    assert listing.add([job("3", "new", service="other")]) == [("shop", "other")]
+    assert listing.end() == [KEY]
     assert sorted(cache.keys("Job")) == [("shop", "changed"), ("shop", "new"), ("shop", "same")]
 
 
@@ -140,41 +132,49 @@ def test_a_list_does_not_undo_what_happened_while_it_was_read() -> None:
     cache = Cache()
     cache.put("Job", job("1", "deleted", uid="deleted"))
     cache.put("Job", job("2", "newer", uid="newer"))
-    since = cache.mark()
+    listing = cache.listing("Job")
     cache.put("Job", job("9", "created", uid="created"))
     cache.put("Job", job("10", "newer", uid="newer"))
     cache.drop("Job", job("11", "deleted", uid="deleted"))
-    listed = [job("1", "deleted", uid="deleted"), job("2", "newer", uid="newer")]
-    assert cache.replace("Job", listed, since) == []
+    page = [job("1", "deleted", uid="deleted"), job("2", "newer", uid="newer")]
+    assert listing.add(page) == []
+    assert listing.end() == []
     assert sorted(cache.keys("Job")) == [("shop", "created"), ("shop", "newer")]
     held = cache.get("Job", ("shop", "newer"))
     assert held is not None
     assert held["metadata"]["resourceVersion"] == "10"
 
 
+def test_a_list_that_breaks_off_removes_nothing() -> None:
+    cache = Cache()
+    cache.put("Job", job("1", "kept", uid="kept"))
+    cache.listing("Job").add([job("2", "new", uid="new")])
+    assert sorted(cache.keys("Job")) == [("shop", "kept"), ("shop", "new")]
+
+
 def test_an_object_seen_again_while_the_list_is_read_stays() -> None:
     cache = Cache()
     cache.put("Job", job("1"))
-    since = cache.mark()
+    listing = cache.listing("Job")
     cache.put("Job", job("1"))
-    assert cache.replace("Job", [], since) == []
+    assert listing.end() == []
     assert version(cache) == "1"
 
 
 def test_a_list_of_one_namespace_leaves_the_others_alone() -> None:
     cache = Cache()
     cache.put("Job", job("1"))
-    assert cache.replace("Job", [], cache.mark(), namespace="other") == []
-    assert len(cache.replace("Job", [], cache.mark(), namespace="shop")) == 1
+    assert cache.listing("Job", "other").end() == []
+    assert cache.listing("Job", "shop").end() == [KEY]
 
 
 def test_deletions_are_remembered_for_two_lists() -> None:
     cache = Cache()
     cache.put("Job", job("1"))
     cache.drop("Job", job("2"))
-    cache.replace("Job", [], cache.mark())
+    cache.listing("Job").end()
     assert not cache.put("Job", job("1"))
-    cache.replace("Job", [], cache.mark())
+    cache.listing("Job").end()
     assert cache.put("Job", job("1"))
 
 
@@ -197,6 +197,8 @@ def test_what_nobody_reads_is_not_kept_and_the_original_is_not_touched() -> None
 def test_objects_are_counted(count: int) -> None:
     metrics = Metrics()
     cache = Cache(metrics)
-    cache.replace("Job", [job("1", f"j{n}") for n in range(count)], cache.mark())
+    listing = cache.listing("Job")
+    listing.add(job("1", f"j{n}") for n in range(count))
+    listing.end()
     line = f'goservice_operator_cache_objects{{kind="Job"}} {float(count)}'
     assert line.encode() in metrics.text()

@@ -153,6 +153,18 @@ async def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
     ]
 
 
+async def test_of_pages_no_more_than_one_is_asked_for_at_a_time(tmp_path: Path) -> None:
+    server = Server(page("a", "next"), refuses(410, "Expired"))
+    async with connected(server, tmp_path) as c:
+        pages = c.pages("Pod", None, label_selector="a=b")
+        assert [p["metadata"]["name"] for p in await anext(pages)] == ["a"]
+        assert server.seen == [
+            ("GET", "/api/v1/pods", {"limit": "100", "labelSelector": "a=b"}, None)
+        ]
+        with pytest.raises(errors.Gone):
+            await anext(pages)
+
+
 async def test_a_page_that_expired_starts_the_list_again(tmp_path: Path) -> None:
     server = Server(page("a", "next"), refuses(410, "Expired"), page("c"))
     async with connected(server, tmp_path) as c:

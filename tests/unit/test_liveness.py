@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import kopf
@@ -180,6 +181,27 @@ async def test_a_pass_that_does_not_end_makes_the_operator_unwell_until_it_does(
     assert subject.healthy() == "a pass has been running for 151 s"
     subject.queue.done(("shop", "checkout"))
     assert subject.healthy() == ""
+
+
+async def test_a_look_at_everything_holds_one_page_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    subject, cluster, _ = operator(Clock())
+    labels = {names.MANAGED_BY: names.OPERATOR, names.SERVICE: "checkout"}
+    for name in ("a", "b", "c"):
+        metadata = {"namespace": "shop", "name": name, "labels": labels}
+        cluster.add({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    pages, kept = cluster.pages, []
+
+    async def slowly(kind: str, namespace: str | None, **selector: str) -> AsyncIterator[Any]:
+        async for page in pages(kind, namespace, **selector):
+            kept.append(len(subject.cache.keys(kind)))
+            yield page
+
+    monkeypatch.setattr(cluster, "pages", slowly)
+    await subject.relist(["ServiceAccount"])
+    assert kept == [0, world.PAGE_SIZE]
+    assert len(subject.cache.keys("ServiceAccount")) == 3
 
 
 async def test_what_was_deleted_while_a_watch_was_away_is_noticed_when_it_begins_anew() -> None:

@@ -281,7 +281,7 @@ async def test_a_child_of_ours_that_no_watch_shows_is_found_and_kept() -> None:
     lab = Lab()
     lab.submit()
     await lab.serve()
-    lab.cache.replace("Service", [], since=lab.cache.mark())
+    lab.cache.listing("Service").end()
     before = lab.world.all("Service")
     await lab.settle()
     assert lab.world.all("Service") == before

@@ -90,33 +90,31 @@ class KubernetesCluster:
         label_selector: str = "",
         field_selector: str = "",
     ) -> Manifests:
-        query = {"limit": str(PAGE_SIZE)}
-        if label_selector:
-            query["labelSelector"] = label_selector
-        if field_selector:
-            query["fieldSelector"] = field_selector
+        query = {"labelSelector": label_selector, "fieldSelector": field_selector}
         for _ in range(_LIST_RESTARTS):
             try:
-                return await self._pages(kind, namespace, query)
+                return [x async for page in self._pages(kind, namespace, query) for x in page]
             except errors.Gone as error:
                 expired = error
         raise expired
 
-    async def _pages(self, kind: str, namespace: str | None, query: Mapping[str, str]) -> Manifests:
-        """All pages of one list; Gone when the server has forgotten where they continue."""
-        found: Manifests = []
+    def pages(
+        self, kind: str, namespace: str | None, *, label_selector: str = ""
+    ) -> AsyncIterator[Manifests]:
+        return self._pages(kind, namespace, {"labelSelector": label_selector})
+
+    async def _pages(
+        self, kind: str, namespace: str | None, selectors: Mapping[str, str]
+    ) -> AsyncIterator[Manifests]:
+        query = {"limit": str(PAGE_SIZE), **{k: v for k, v in selectors.items() if v}}
         position = ""
         while True:
             more = {"continue": position} if position else {}
             page = await self._request("list", kind, namespace, "", query={**query, **more})
-            for item in page.get("items") or ():
-                # A list names the kind once, for all of its items.
-                item.setdefault("apiVersion", KINDS[kind].api_version)
-                item.setdefault("kind", kind)
-                found.append(plain(item))
+            yield [_item(kind, item) for item in page.get("items") or ()]
             position = (page.get("metadata") or {}).get("continue", "")
             if not position:
-                return found
+                return
 
     async def apply(
         self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
@@ -366,6 +364,13 @@ def _take_token(configuration: Configuration) -> None:
     """The pod's token as it is now: the kubelet replaces it while the process runs."""
     token = Path(SERVICE_TOKEN_FILENAME).read_text().strip()
     configuration.api_key["BearerToken"] = f"bearer {token}"
+
+
+def _item(kind: str, item: Manifest) -> Manifest:
+    """An item of a list as an object of its own: a list names the kind once, for all of them."""
+    item.setdefault("apiVersion", KINDS[kind].api_version)
+    item.setdefault("kind", kind)
+    return plain(item)
 
 
 def _address(manifest: Manifest) -> tuple[str, str, str]:

@@ -35,6 +35,16 @@ class Cluster(Protocol):
         """All objects of a kind, in one namespace or everywhere, without managedFields."""
         ...
 
+    def pages(
+        self, kind: str, namespace: str | None, *, label_selector: str = ""
+    ) -> AsyncIterator[Manifests]:
+        """The same, of what may be thousands: never more than a page of them is held.
+
+        Raises:
+            Gone: between two pages; what came before is no complete list.
+        """
+        ...
+
     async def apply(
         self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
     ) -> Manifest:

@@ -9,6 +9,7 @@ a restart costs lists and no write.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -105,6 +106,10 @@ class Operator:
             self.cache.put(kind, manifest)
         self._wake(kind, service_of(kind, manifest))
 
+    def _wake_all(self, kind: str, keys: Iterable[Key]) -> None:
+        for key in keys:
+            self._wake(kind, key)
+
     def _wake(self, kind: str, key: Key) -> None:
         if key[1]:
             self.queue.add(key)
@@ -127,10 +132,10 @@ class Operator:
         for kind in kinds:
             selector = "" if kind == spec.KIND else selector_of(kind)
             for namespace in self._settings.namespaces or (None,):
-                before = self.cache.mark()
-                found = await self._cluster.list(kind, namespace, label_selector=selector)
-                for owner in self.cache.replace(kind, found, since=before, namespace=namespace):
-                    self._wake(kind, owner)
+                listing = self.cache.listing(kind, namespace)
+                async for page in self._cluster.pages(kind, namespace, label_selector=selector):
+                    self._wake_all(kind, listing.add(page))
+                self._wake_all(kind, listing.end())
 
     async def keep_listed(self) -> None:
         """The first look, which opens the gate for the workers, and one every hour.
@@ -219,6 +224,16 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def _collect_seldom() -> None:
+    """Look for garbage less often than after 700 containers: one watch event has hundreds.
+
+    They are freed without it. What is imported by now is not looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
 async def run(settings: Settings, kubeconfig: str | None = None) -> None:
     """The operator until it is told to stop.
 
@@ -226,6 +241,7 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
         ClusterError: when the cluster lacks the CRD or refuses a right that is needed.
     """
     configure_logging(settings)
+    _collect_seldom()
     if kubeconfig is not None:
         os.environ["KUBECONFIG"] = kubeconfig  # kopf's login reads it there
     counters = metrics.Metrics()

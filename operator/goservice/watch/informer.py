@@ -123,7 +123,8 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.persistence.finalizer = f"{spec.GROUP}/finalizer"
     result.persistence.consistency_timeout = 0
     result.queueing.worker_limit = None
-    result.queueing.idle_timeout = 0.5
+    # A worker of kopf holds the object that it saw last for so long.
+    result.queueing.idle_timeout = 0.02
     result.watching.chunk_size = 100
     result.watching.inactivity_timeout = quiet_seconds
     result.watching.reconnect_backoff = 0.5
