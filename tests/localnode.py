@@ -7,6 +7,7 @@ stand-in of `tests/cluster/executor`, or the real Kaniko where KANIKO_EXECUTOR n
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shlex
@@ -22,7 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from cluster import commands, equipment, kubectl, node, paths, prerequisites, repositories
+import yaml
+
+from cluster import (
+    commands,
+    equipment,
+    kubectl,
+    node,
+    nodeinit,
+    paths,
+    prerequisites,
+    repositories,
+)
 
 Manifest = dict[str, Any]
 
@@ -400,6 +412,61 @@ def _is_up() -> bool:
         return kubectl.kubectl("get", "--raw=/readyz", timeout=10) == "ok"
     except commands.Failed:
         return False
+
+
+@contextlib.contextmanager
+def short_of_memory(by: int) -> Iterator[Callable[[], None]]:
+    """A node that has only some bytes of memory to give; the call that it yields takes them.
+
+    The kubelet is told to keep all of the machine's memory free that is free now, but for these.
+    """
+    file = paths.run() / "config" / "kubelet.yaml"
+    text = file.read_text()
+    settings = yaml.safe_load(text)
+    kept = _summary()["node"]["memory"]["availableBytes"] - by
+    settings["evictionHard"]["memory.available"] = str(kept)
+    settings["evictionPressureTransitionPeriod"] = "1s"
+    neighbours: list[subprocess.Popen[bytes]] = []
+
+    def take_it() -> None:
+        words = f"import time; taken = bytearray(b'1') * {by + (512 << 20)}; time.sleep(600)"
+        neighbours.append(subprocess.Popen([sys.executable, "-c", words]))
+
+    try:
+        file.write_text(yaml.safe_dump(settings))
+        _restart_kubelet()
+        yield take_it
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+        file.write_text(text)
+        _restart_kubelet()
+
+
+def _restart_kubelet() -> None:
+    """The supervisor starts it again; containers go on."""
+    subprocess.run(node.inside(["pkill", "-KILL", "-x", "kubelet"]), check=True)
+    time.sleep(nodeinit.RESTART_SECONDS)
+    until("the kubelet is back", _summary, 60)
+
+
+def _summary() -> Manifest:
+    """What the kubelet measured of its node and pods; empty while it does not answer."""
+    try:
+        text = kubectl.kubectl("get", "--raw", f"/api/v1/nodes/{paths.NODE}/proxy/stats/summary")
+    except commands.Failed:
+        return {}
+    return dict(json.loads(text))
+
+
+def memory_used(where: str, prefix: str) -> int:
+    """The bytes of memory in use by the pods of a namespace whose names begin so."""
+    return sum(
+        pod.get("memory", {}).get("workingSetBytes", 0)
+        for pod in _summary().get("pods", ())
+        if pod["podRef"]["namespace"] == where and pod["podRef"]["name"].startswith(prefix)
+    )
 
 
 def restart_operator(*, kill: bool = False) -> None:

@@ -1,0 +1,60 @@
+"""A node that runs short of memory in mid-build: the build goes, what serves stays."""
+
+from __future__ import annotations
+
+import pytest
+
+import localnode
+from cluster import kubectl
+from localnode import Service
+
+pytestmark = [pytest.mark.e2e, pytest.mark.node]
+
+MIB = 1 << 20
+HUNGRY = (
+    "package main\n\nfunc main() { println(f(1)) }\n\nfunc f(x int) int {\n"
+    + "\tx = x*31 ^ x>>7\n" * 150_000
+    + "\treturn x\n}\n"
+)
+"""One long function: the compiler needs many seconds and hundreds of MiB for it."""
+ASKED = {"memory": "16Mi"}
+
+
+def evicted(where: str) -> list[str]:
+    """The pods of a namespace that the kubelet evicted."""
+    pods = kubectl.get("pods", "-n", where)["items"]
+    return [p["metadata"]["name"] for p in pods if p["status"].get("reason") == "Evicted"]
+
+
+def test_a_build_that_is_evicted_for_the_nodes_memory_is_tried_again(
+    shop: str, checkout: Service
+) -> None:
+    checkout.wait_for("True Serving")
+    localnode.push("evicted", localnode.tiny(program=HUNGRY))
+    with localnode.short_of_memory(by=4096 * MIB) as take_it, localnode.Probes(checkout) as probes:
+        service = localnode.submit(
+            "evicted",
+            shop,
+            "evicted",
+            image=localnode.closed(shop, "evicted"),
+            build={"resources": {"requests": ASKED}},
+            ports=[],
+        )
+        localnode.until(
+            "the build uses far more memory than it asked for",
+            lambda: localnode.memory_used(shop, "evicted-build-") > 200 * MIB,
+            localnode.BUILD_SECONDS,
+        )
+        take_it()
+        # The memory is given back before the kubelet looks for the next one to go.
+        localnode.until("the pod is evicted", lambda: evicted(shop), 90)
+    localnode.until("Evicted", lambda: service.says() == "Unknown Evicted")
+    assert all(name.startswith("evicted-build-") for name in evicted(shop))
+    assert probes.asked > 100
+    assert probes.failed == []
+    message = service.message()
+    assert "The build's pod was evicted: The node was low on resource: memory" in message
+    assert "Attempt 1 of 5" in message
+    localnode.push("evicted", localnode.tiny())
+    service.wait_for("True Serving")
+    kubectl.kubectl("delete", "gsvc", "evicted", "-n", shop)
