@@ -196,10 +196,6 @@ class Cache:
         """Every object of a kind."""
         return [held.manifest for held in self._objects[kind].values()]
 
-    def services(self) -> list[Manifest]:
-        """Every GoService."""
-        return self.all(SERVICE_KIND)
-
     def children(self, namespace: str, service: str) -> Iterator[Manifest]:
         """The objects that carry a service's label, each with its `kind`."""
         for kind, key in sorted(self._children.get((namespace, service), ())):

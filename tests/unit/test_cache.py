@@ -97,7 +97,7 @@ def test_children_are_found_by_label_and_move_with_it() -> None:
     assert [c["kind"] for c in cache.children("shop", "other")] == ["Job"]
     cache.drop("Job", job("6", "a"))
     assert not list(cache.children("shop", "other"))
-    assert [s["kind"] for s in cache.services()] == ["GoService"]
+    assert [s["kind"] for s in cache.all("GoService")] == ["GoService"]
     assert cache.keys("Pod") == [("shop", "c")]
 
 
