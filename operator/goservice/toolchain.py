@@ -64,7 +64,9 @@ if [ -n "$3" ]; then
     mv -T "$1/$part-$HOSTNAME" "$1/$part"
   done
 fi
-find "$1" -mindepth 1 -maxdepth 1 -type d ! -name "$version" -mtime +1 -exec rm -rf {} +
+# A build beside this one may rename what is looked at: what is left is for the next one.
+find "$1" -mindepth 1 -maxdepth 1 -type d ! -name "$version" -mtime +1 -exec rm -rf {} + \\
+  2> /dev/null || true
 if [ "$(cat "$2/begun" 2> /dev/null)" != "$version" ]; then
   echo "This service's cache begins with it."
   rm -rf "$2/build"

@@ -230,6 +230,18 @@ def test_of_two_builds_at_once_the_first_one_wins_and_nothing_half_made_is_left(
     assert sorted(p.name for p in room.image.iterdir()) == made
 
 
+def test_what_another_build_renames_meanwhile_ends_no_build(tmp_path: Path) -> None:
+    """busybox's find fails so where a link that it has seen is gone when it looks."""
+    room = Room(tmp_path)
+    room.run("a", cache=CACHE)
+    find = room.root / "bin" / "find"
+    find.write_text('#!/bin/sh\necho "find: $1/etc-b: No such file or directory" >&2\nexit 1\n')
+    find.chmod(0o755)
+    room.service = tmp_path / "another"
+    room.service.mkdir()
+    assert "cache begins" in room.run("c", cache=CACHE)
+
+
 def test_without_a_mounted_toolchain_only_caches_are_kept(tmp_path: Path) -> None:
     room = Room(tmp_path)
     room.run(cache=CACHE, toolchain="Image")
