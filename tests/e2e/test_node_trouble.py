@@ -6,7 +6,9 @@ The services of the table are submitted at once with a cap of two builds: the ca
 from __future__ import annotations
 
 import json
+import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +46,13 @@ class Case:
 
 
 NOBODY = f"{paths.BRIDGE_ADDRESS}:5999"
+SILENT = (paths.HOST_ADDRESS, 5998)
+"""Takes every connection and never says a word: see `silent`."""
+UNKNOWN_MODULE = {
+    "go.mod": f"{MODULE}\nrequire example.com/none v1.0.0\n",
+    "go.sum": "",
+    "main.go": 'package main\n\nimport _ "example.com/none"\n\nfunc main() {}\n',
+}
 CASES = (
     Case(
         "compile",
@@ -80,11 +89,7 @@ CASES = (
         "module",
         "False ModuleDownloadFailed",
         ("build.modules.proxy",),
-        {
-            "go.mod": f"{MODULE}\nrequire example.com/none v1.0.0\n",
-            "go.sum": "",
-            "main.go": 'package main\n\nimport _ "example.com/none"\n\nfunc main() {}\n',
-        },
+        UNKNOWN_MODULE,
         tail="example.com/none",
     ),
     Case(
@@ -108,19 +113,6 @@ CASES = (
         build={"resources": {"limits": {"memory": "512Mi"}, "requests": {"memory": "512Mi"}}},
     ),
     Case(
-        "full-disk",
-        "Unknown DiskFull",
-        ("evicted for its disk use", "of 5 failed (DiskFull)"),
-        # Unpacks the builder image: a build that ends sooner than the kubelet looks is not evicted.
-        build={
-            "toolchain": "Image",
-            "resources": {
-                "limits": {"ephemeral-storage": "20Mi"},
-                "requests": {"ephemeral-storage": "20Mi"},
-            },
-        },
-    ),
-    Case(
         "push-denied",
         "False PushDenied",
         ("image.pushSecretRef", "kubectl logs"),
@@ -133,6 +125,21 @@ CASES = (
         ("of 5 failed (RegistryUnavailable)", "the next one starts at"),
         image={"repository": f"{NOBODY}/shop/registry-away", "pushSecretRef": None},
         tail="connection refused",
+    ),
+    Case(
+        "full-disk",
+        "Unknown DiskFull",
+        ("evicted for its disk use", "of 5 failed (DiskFull)"),
+        # The builder image is unpacked, then the build waits for its module until the kubelet looks.
+        UNKNOWN_MODULE,
+        build={
+            "toolchain": "Image",
+            "modules": {"proxy": "http://{}:{}".format(*SILENT)},
+            "resources": {
+                "limits": {"ephemeral-storage": "20Mi"},
+                "requests": {"ephemeral-storage": "20Mi"},
+            },
+        },
     ),
     Case("revision", "False RevisionNotFound", ("nowhere",), git={"revision": "nowhere"}),
     Case(
@@ -158,7 +165,14 @@ BY_NAME = {case.name: case for case in CASES}
 
 
 @pytest.fixture(scope="module")
-def failing(shop: str, checkout: Service) -> dict[str, Service]:
+def silent() -> Iterator[None]:
+    """A module proxy that keeps a build waiting: the kernel accepts, and nobody reads."""
+    with socket.create_server(SILENT):
+        yield
+
+
+@pytest.fixture(scope="module")
+def failing(shop: str, checkout: Service, silent: None) -> dict[str, Service]:
     """All services of the table, submitted at once beside one that serves.
 
     They stay to the end: what they left is searched for the push Secret.
