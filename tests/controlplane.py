@@ -40,6 +40,10 @@ CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler
 START_SECONDS = 180
 """For an API server on a machine that other lanes keep busy; idle it takes five seconds."""
 
+PROBE_SECONDS = 2
+PROBE_TIMEOUT = 10
+"""Of the liveness probe in the manifests."""
+
 IN_POD = """
 mount -t tmpfs goservice-test /run
 mkdir -p /var/run/secrets/kubernetes.io
@@ -397,6 +401,8 @@ class Operator:
         self._settings = settings
         self.port = free_port()
         self.log = plane.folder / f"{name}.log"
+        self.alarms: list[str] = []
+        """What its liveness probe was told when it was not well."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -438,6 +444,7 @@ class Operator:
                 stdout=log,
                 stderr=log,
             )
+        threading.Thread(target=self._probe, args=(self._process,), daemon=True).start()
         if seconds:
             until("the operator is ready", lambda: self.answers("/readyz"), seconds)
 
@@ -456,6 +463,23 @@ class Operator:
                 return b" 200 " in connection.recv(64)
         except OSError:
             return False
+
+    def _probe(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask as the kubelet does, for as long as the process runs, but more often."""
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while process.poll() is None:
+            try:
+                with opener.open(f"http://127.0.0.1:{self.port}/healthz", timeout=PROBE_TIMEOUT):
+                    pass
+            except urllib.error.HTTPError as error:
+                with error:
+                    self.alarms.append(error.read().decode())
+            except TimeoutError:
+                if process.poll() is None:
+                    self.alarms.append(f"no answer within {PROBE_TIMEOUT} s")
+            except OSError:
+                pass  # it does not listen yet, or no more
+            time.sleep(PROBE_SECONDS)
 
     def stop(self, *, kill: bool = False) -> int:
         """SIGTERM, or SIGKILL; the exit code."""

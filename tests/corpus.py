@@ -11,9 +11,10 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import factories
+from goservice import crd, spec
 
 Change = dict[str, Any]
 DIGEST = "sha256:" + "a" * 64
@@ -31,7 +32,7 @@ class Bad:
     says: str
     server: str = ""
     """The API server's words, where they are Kubernetes' own and others than ours."""
-    by: str = "schema"
+    by: Literal["schema", "operator"] = "schema"
     reason: str = ""
     """Of the operator's refusal."""
     settings: Change = field(default_factory=dict)
@@ -172,6 +173,7 @@ def rows() -> Iterator[Bad]:
     yield from probes()
     yield from scaling()
     yield from shapes()
+    yield from too_much("", crd.schema(spec.Spec))
     yield from operator()
 
 
@@ -833,6 +835,29 @@ def shapes() -> Iterator[Bad]:
     yield from wrong("a typo", "replica", 1, "is not a field", "unknown field")
     yield from wrong("a typo below", "source.git.ref", "x", "is not a field", "unknown field")
     yield from wrong("a text for a truth", "suspend", "true", "true or false", "boolean")
+
+
+def too_much(path: str, node: dict[str, Any]) -> Iterator[Bad]:
+    """One letter, item or key more than each limit of the schema."""
+    key, device = ("memory", "example.com/d") if path.endswith(("requests", "limits")) else "ab"
+    item = COMPANIONS.get(re.sub(r"\[0\]", "[]", path) + "[]", "a")
+    for limit, beyond in (
+        ("maxLength", lambda most: "a" * most),
+        ("maxItems", lambda most: [copy.deepcopy(item)] * most),
+        ("maxProperties", lambda most: {f"{device}{n}": "1" for n in range(most)}),
+    ):
+        if limit in node:
+            most = node[limit]
+            # Of a number that may be a text the allowed forms are told, which are all short.
+            says = "must be " if "x-kubernetes-int-or-string" in node else str(most)
+            title = f"{limit} of {path} and one"
+            yield from wrong(title, path, beyond(most + 1), says, str(most))
+    for name, child in node.get("properties", {}).items():
+        yield from too_much(f"{path}.{name}".lstrip("."), child)
+    if "items" in node:
+        yield from too_much(f"{path}[0]", node["items"])
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from too_much(f"{path}.{key}", node["additionalProperties"])
 
 
 def operator() -> Iterator[Bad]:

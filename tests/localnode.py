@@ -174,26 +174,48 @@ class Service:
 class Probes:
     """Asks a service over and over, each time on a new connection, and keeps what was no answer."""
 
+    PROBERS = 4
+    """Each asks a share of the questions, so that a slow answer delays no other."""
+
     def __init__(self, service: Service, per_minute: int = 1000) -> None:
         self._address = service.address()
-        self._pause = 60 / per_minute
+        self._pause = 60 / per_minute * self.PROBERS
         self._over = threading.Event()
-        self._prober = threading.Thread(target=self._probe)
-        self.asked = 0
+        self._asked = [0] * self.PROBERS
+        self._probers = [
+            threading.Thread(target=self._probe, args=(n,)) for n in range(self.PROBERS)
+        ]
+        self._began = self.seconds = 0.0
         self.failed: list[str] = []
 
+    @property
+    def asked(self) -> int:
+        """How many questions there were."""
+        return sum(self._asked)
+
+    @property
+    def per_minute(self) -> float:
+        """How many there were in each minute, once it is over."""
+        return self.asked / self.seconds * 60
+
     def __enter__(self) -> Self:
-        self._prober.start()
+        self._began = time.monotonic()
+        for prober in self._probers:
+            prober.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.seconds = time.monotonic() - self._began
         self._over.set()
-        self._prober.join()
+        for prober in self._probers:
+            prober.join()
 
-    def _probe(self) -> None:
+    def _probe(self, number: int) -> None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while not self._over.wait(self._pause):
-            self.asked += 1
+        due = self._began + self._pause * number / self.PROBERS
+        while not self._over.wait(max(0.0, due - time.monotonic())):
+            due += self._pause
+            self._asked[number] += 1
             try:
                 with opener.open(self._address, timeout=10) as response:
                     response.read()
@@ -291,6 +313,12 @@ def submit(
     }
     kubectl.kubectl("apply", "-f", "-", text=json.dumps(body))
     return Service(where, name)
+
+
+def serving(name: str, where: str) -> Service:
+    """A service that serves what the demo has built, by digest; it has no source of its own yet."""
+    repository, _, digest = Service("demo", "sample").image().partition("@")
+    return submit(name, where, image={"repository": repository, "digest": digest})
 
 
 def push(name: str, files: Mapping[str, str], message: str = "Change") -> str:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from goservice.metrics import CONTENT_TYPE
+
+log = logging.getLogger(__name__)
 
 Check = Callable[[], str]
 """Says what is wrong, and nothing (an empty text) if nothing is."""
@@ -58,7 +61,10 @@ def application(health: Check, ready: Check, metrics: Callable[[], bytes]) -> we
     """The three addresses: /healthz, /readyz and /metrics."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return _verdict(health())
+        fault = health()
+        if fault:
+            log.warning("the liveness probe is told: %s", fault)
+        return _verdict(fault)
 
     async def readyz(_: web.Request) -> web.Response:
         return _verdict(ready())

@@ -125,6 +125,7 @@ def bed() -> Iterator[Bed]:
             operator.start()
             yield Bed(plane, operator, Actor(plane), repository)
             operator.stop()
+            assert operator.alarms == [], "a false alarm of the liveness probe"
         finally:
             plane.stop()
             repository.close()

@@ -40,6 +40,12 @@ def test_an_operator_ends_by_a_kill_or_by_what_kopf_does_not_bear(
     assert outcome.deaths == []
 
 
+def test_no_fault_makes_the_liveness_probe_call_the_operator_unwell(
+    outcome: campaign.Outcome,
+) -> None:
+    assert outcome.alarms == []
+
+
 def test_a_settled_service_is_written_no_more_whatever_becomes_of_its_operator(
     outcome: campaign.Outcome,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 import subprocess
 import sys
 import zlib
@@ -64,6 +65,15 @@ def test_every_write_of_the_operator_carries_its_service_account(demo: Demo) -> 
     refused = {e.name for e in entries if e.user == localnode.OPERATOR and e.code == 403}
     # Admission lets no claim grow that nobody provisioned: test_node_cache.py asks for it.
     assert refused <= {"owner-build-cache"}
+
+
+def test_the_operator_was_never_called_unwell(demo: Demo) -> None:
+    """Through failed builds, kills and the loss of power: no false alarm of its liveness probe."""
+    events = kubectl.get("events", "-n", "goservice-system")["items"]
+    assert any(event["reason"] == "Started" for event in events), "they are kept for an hour"
+    said = [event.get("message") or "" for event in events]
+    unwell = re.compile("Liveness probe failed: .*503|failed liveness probe")
+    assert [text for text in said if unwell.search(text)] == []
 
 
 def test_nothing_is_granted_that_is_not_used(demo: Demo) -> None:

@@ -62,6 +62,8 @@ class Outcome:
     """Ends of an operator that nothing explains, and kills that ended none."""
     later: list[str] = field(default_factory=list)
     """Writes for a life that had converged."""
+    alarms: list[str] = field(default_factory=list)
+    """What liveness probes were told when an operator was not well."""
 
     def figures(self, part: str) -> tuple[int, int]:
         """How many strikes held, of how many."""
@@ -209,6 +211,7 @@ class Campaign:
             self.outcome.later += [f"{life.name}: {asked}" for _, asked in more]
         for lane in self._lanes:
             self.outcome.later += [f"of no life: {asked}" for asked in lane.strange]
+            self.outcome.alarms += [f"{lane.name}: {text}" for text in lane.operator.alarms]
             if lane.exits.count(-9) != lane.kills or (lane.kills and set(lane.exits) != {-9}):
                 self.outcome.deaths.append(
                     f"{lane.name}: {lane.kills} kills, and it ended with {lane.exits}"

@@ -11,12 +11,14 @@ from typing import Any
 import aiohttp
 import kopf
 import pytest
+import yaml
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 import factories as f
 import world
 from goservice import metrics, names
+from goservice.data import data_dir
 from goservice.watch import STUCK_SECONDS, WATCHED, Operator
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
@@ -98,7 +100,15 @@ def test_kopf_asks_anew_well_before_a_watch_counts_as_silent() -> None:
     quiet = kopf_settings(WATCHED, LONGEST * QUIET_SHARE).watching.inactivity_timeout
     assert quiet == 70
     assert quiet + 30 < LONGEST, "the longest pause between two of kopf's tries fits"
-    assert LONGEST + 20 <= 150, "with the period of the liveness probe"
+
+
+def test_the_liveness_probe_notices_a_silent_watch_and_a_stuck_pass_within_150_seconds() -> None:
+    manifest = yaml.safe_load((data_dir("manifests") / "operator" / "deployment.yaml").read_text())
+    [container] = manifest["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]
+    late = probe["periodSeconds"] + probe["timeoutSeconds"]
+    for longest in (f.SETTINGS.watch_silence_seconds, STUCK_SECONDS):
+        assert longest + late <= 150
 
 
 def test_only_a_watch_after_a_list_begins_anew() -> None:
@@ -178,7 +188,7 @@ async def test_a_pass_that_does_not_end_makes_the_operator_unwell_until_it_does(
         subject.watches.heard(*subject.watches.paths(kind))
     assert subject.healthy() == ""
     clock.now += 1
-    assert subject.healthy() == "a pass has been running for 151 s"
+    assert subject.healthy() == "a pass has been running for 121 s"
     subject.queue.done(("shop", "checkout"))
     assert subject.healthy() == ""
 

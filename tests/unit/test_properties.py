@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 import yaml
+from hypothesis import strategies as st
 
 import factories as f
 import generate
@@ -22,9 +23,17 @@ from dockerfiles import Instruction
 from goservice import cli, dockerfile, kaniko, names, spec, toolchain
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
+from goservice.settings import Settings
 from goservice.spec import Base, Download, GoService
 
 ROOT = "/out/rootfs"
+SETTINGS = (
+    f.SETTINGS,
+    f.SETTINGS.model_copy(
+        update={"builds": f.SETTINGS.builds.model_copy(update={"toolchain_volume": "Image"})}
+    ),
+)
+"""Of the install: Go is mounted, and comes by a container; or by an image volume."""
 COPIED = ("--chown=65532:65532",)
 
 
@@ -35,10 +44,10 @@ def checks() -> Iterator[Checks]:
     program.close()
 
 
-def holds(service: GoService, checks: Checks) -> None:
+def holds(service: GoService, settings: Settings, checks: Checks) -> None:
     """Everything that this file promises of an accepted resource."""
     assert spec.parse(written(service)).spec == service.spec
-    objects = cli.objects(service, f.SETTINGS, f.COMMIT)
+    objects = cli.objects(service, settings, f.COMMIT)
     for manifest in objects:
         for version in schemas.VERSIONS:
             assert schemas.faults(manifest, version) == [], manifest["kind"]
@@ -49,8 +58,14 @@ def holds(service: GoService, checks: Checks) -> None:
     if "Job" in by_kind:
         build = by_kind["Job"]["spec"]["template"]
         assert checks.forbidden("baseline", build) == ""
+        assert checks.forbidden("restricted", {"spec": fetch_alone(build["spec"])}) == ""
         has_careful_arguments(service, build["spec"])
         is_the_template(service, checks)
+
+
+def fetch_alone(pod: dict[str, Any]) -> dict[str, Any]:
+    """The build's pod as if it had only the container that takes the source."""
+    return {**pod, "containers": pod["initContainers"][:1], "initContainers": []}
 
 
 def written(service: GoService) -> dict[str, Any]:
@@ -146,7 +161,8 @@ TOOLCHAIN_WORDS = frozenset(
         {"cache": {"claimName": "a"}},
         {"toolchain": "Image", "cache": {"claimName": "a"}},
     )
-    for made in toolchain.containers(f.service(build=build), f.SETTINGS)
+    for settings in SETTINGS
+    for made in toolchain.containers(f.service(build=build), settings)
     for word in (made["command"] + made["args"])[2:]
 )
 """What the toolchain's container is given, whoever writes the resource."""
@@ -264,20 +280,20 @@ def final_stage(service: GoService) -> Iterator[Instruction]:
     yield Instruction("ENTRYPOINT", (f"/app/{build.binary or service.name}",))
 
 
-@hypothesis.given(pair=generate.pairs())
+@hypothesis.given(pair=generate.pairs(), settings=st.sampled_from(SETTINGS))
 def test_every_accepted_resource_makes_what_it_says_and_a_hostile_text_stays_a_text(
-    pair: tuple[dict[str, Any], dict[str, Any]], checks: Checks
+    pair: tuple[dict[str, Any], dict[str, Any]], settings: Settings, checks: Checks
 ) -> None:
     made, poisoned = pair
     try:
-        holds(spec.parse(made), checks)
+        holds(spec.parse(made), settings, checks)
     except InvalidSpec:
         hypothesis.reject()
     try:
         service = spec.parse(poisoned)
     except InvalidSpec:
         return
-    holds(service, checks)
+    holds(service, settings, checks)
 
 
 @pytest.mark.parametrize("leaf", generate.leaves(), ids=".".join)
@@ -306,8 +322,7 @@ def reaches(value: Any, path: generate.Path) -> bool:
 def test_fetch_alone_and_the_operator_are_restricted(checks: Checks) -> None:
     job = next(m for m in cli.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
     pod = job["spec"]["template"]["spec"]
-    alone = {**pod, "containers": pod["initContainers"][:1], "initContainers": []}
-    assert checks.forbidden("restricted", {"spec": alone}) == ""
+    assert checks.forbidden("restricted", {"spec": fetch_alone(pod)}) == ""
     manifest = yaml.safe_load((data_dir("manifests") / "operator" / "deployment.yaml").read_text())
     assert checks.forbidden("restricted", manifest["spec"]["template"]) == ""
 

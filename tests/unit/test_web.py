@@ -17,7 +17,7 @@ async def ask(port: int, path: str) -> tuple[int, str, str]:
         return answer.status, answer.headers["Content-Type"], await answer.text()
 
 
-async def test_probes_say_why() -> None:
+async def test_probes_say_why(caplog: pytest.LogCaptureFixture) -> None:
     faults = {"health": "", "ready": "caches are not filled"}
     counters = Metrics()
     site = await web.serve(
@@ -31,8 +31,10 @@ async def test_probes_say_why() -> None:
     try:
         assert await ask(site.port, "/healthz") == (200, "text/plain; charset=utf-8", "ok\n")
         assert (await ask(site.port, "/readyz"))[::2] == (503, "caches are not filled\n")
+        assert caplog.messages == []
         faults.update(health="a pass hangs", ready="")
         assert (await ask(site.port, "/healthz"))[::2] == (503, "a pass hangs\n")
+        assert caplog.messages == ["the liveness probe is told: a pass hangs"]
         assert (await ask(site.port, "/readyz"))[0] == 200
         status, content_type, text = await ask(site.port, "/metrics")
         assert status == 200

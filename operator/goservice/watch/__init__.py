@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
 LINGER_SECONDS = 2.0
-STUCK_SECONDS = 150.0
+STUCK_SECONDS = 120.0
+"""How long a pass may run. Its requests have 30 s each."""
 WATCHED = (
     "GoService",
     "ConfigMap",
