@@ -321,13 +321,19 @@ def serving(name: str, where: str) -> Service:
     return submit(name, where, image={"repository": repository, "digest": digest})
 
 
-def push(name: str, files: Mapping[str, str], message: str = "Change") -> str:
-    """Make files the next commit of a repository of the node's git server; return the commit."""
+def push(name: str, files: Mapping[str, str | Path], message: str = "Change") -> str:
+    """Make files the next commit of a repository of the node's git server; return the commit.
+
+    A path in place of a text is where a link leads.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for path, text in files.items():
             file = Path(folder) / path
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            if isinstance(text, Path):
+                file.symlink_to(text)
+            else:
+                file.write_text(text)
         return repositories.add(name, Path(folder), message)
 
 

@@ -461,6 +461,17 @@ def test_a_poisoned_resource_among_two_hundred_harms_no_other(bed: Bed) -> None:
     for field in ("spec.source", "spec.image.repository", "spec.replicas", "spec.env"):
         assert f"{field}: must be " in ready["message"]
 
+    plane.kubectl(
+        *("patch", "goservice", "service-7", "-n", "crowd", "--type=merge"),
+        *("-p", json.dumps({"spec": {"suspend": True}})),
+    )
+
+    def suspended() -> bool:
+        status = plane.get("goservice", "service-7", "crowd")["status"]
+        return any(c["reason"] == "Suspended" for c in status["conditions"])
+
+    until("a change of another one is acted on", suspended)
+
 
 def requests(plane: ControlPlane) -> list[dict[str, Any]]:
     """What the operator asked for, as the audit log has it."""

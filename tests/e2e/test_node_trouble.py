@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ class Case:
     """Ready's status and reason."""
     words: tuple[str, ...]
     """Words of Ready's message."""
-    files: dict[str, str] = field(default_factory=localnode.tiny)
+    files: Mapping[str, str | Path] = field(default_factory=localnode.tiny)
     tail: str = ""
     """A word of the log tail; empty where no container failed."""
     git: dict[str, str] = field(default_factory=dict)
@@ -84,6 +85,12 @@ CASES = (
             "cmd/a/main.go": localnode.TINY_PROGRAM,
             "cmd/b/main.go": localnode.TINY_PROGRAM,
         },
+    ),
+    Case(
+        "unsafe",
+        "False UnsafeSource",
+        ("The link secrets points outside the repository, to /var/run/secrets",),
+        {**localnode.tiny(), "secrets": Path("/var/run/secrets")},
     ),
     Case(
         "module",
