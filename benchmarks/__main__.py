@@ -31,7 +31,9 @@ def main() -> None:
     parser.add_argument("--many", type=int, help="the larger number (0; 10000 with --full)")
     parser.add_argument("--trickle", type=int, help="one a second (30; 300 with --full)")
     parser.add_argument(
-        "--idle", type=float, help="seconds (30; 600 with --full); of the larger number a fifth"
+        "--idle",
+        type=float,
+        help="seconds (30; 600 with --full); of the larger number half, so that each repository is asked",
     )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     parser.add_argument("--file", type=Path, default=FILE, help="where the figures are stored")
@@ -77,7 +79,7 @@ async def _measure(figures: dict[str, Any], sizes: dict[str, Any], file: Path) -
         figures["many"] = many
         _store(figures, file)
         many["restart"] = await campaign.restart(30)
-        many["idle"] = await campaign.idle(sizes["idle"] / 5)
+        many["idle"] = await campaign.idle(sizes["idle"] / 2)
         _store(figures, file)
 
 

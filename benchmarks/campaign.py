@@ -70,7 +70,8 @@ class Campaign:
         await asyncio.sleep(QUIET_SECONDS)
         pid = self.bed.operator.pid
         machine.forget_peak(pid)
-        empty, before, passes = machine.memory(pid), self.bed.usage(), self._passes()
+        empty, before = machine.memory(pid), self.bed.usage()
+        passes, polls = self._passes(), self._polls()
         self.log.skip()
         with progress.step(f"{count} services at once") as step:
             await load.create(self.client, services)
@@ -97,6 +98,7 @@ class Campaign:
             "memory_peak_mib": memory["peak"],
             "memory_after_mib": memory["now"],
             "passes_per_service": (self._passes() - passes) / count,
+            "polls_per_service": (self._polls() - polls) / count,
             "requests_per_service": _per_service(audit.table(seen), count),
             "refused": _refused(seen),
         }
@@ -217,10 +219,17 @@ class Campaign:
 
     def _passes(self) -> float:
         """Passes so far, by the operator's own metric."""
+        return self._counted("passes")
+
+    def _polls(self) -> float:
+        """Questions to git servers so far, by the operator's own metric."""
+        return self._counted("sources_polls")
+
+    def _counted(self, what: str) -> float:
         address = f"http://127.0.0.1:{self.bed.operator.port}/metrics"
         with urllib.request.urlopen(address, timeout=30) as answer:
             lines = answer.read().decode().splitlines()
-        found = [x for x in lines if x.startswith("goservice_operator_passes_total{")]
+        found = [x for x in lines if x.startswith(f"goservice_operator_{what}_total{{")]
         return sum(float(x.rpartition(" ")[2]) for x in found)
 
 

@@ -75,6 +75,7 @@ def _burst(figures: Figures, limit: Figures) -> Iterator[str]:
         "noise: the more, the slower",
     )
     yield _row("passes per service", f"{figures['passes_per_service']:.1f}")
+    yield _row("questions to git servers per service", f"{figures['polls_per_service']:.1f}")
     writes = sum(v for k, v in figures["requests_per_service"].items() if not k.startswith(READS))
     gets = sum(v for k, v in figures["requests_per_service"].items() if k.startswith("get "))
     yield _row("writes per service", f"{writes:.2f}")
@@ -134,6 +135,11 @@ def _many(figures: Figures) -> Iterator[str]:
     )
     yield _row("other processes of the machine, CPU", f"{burst['strangers_cpu_seconds']:.0f} s")
     yield _row("passes per service", f"{burst['passes_per_service']:.1f}")
+    yield _row(
+        "questions to git servers per service",
+        f"{burst['polls_per_service']:.1f}",
+        "each repository is asked every five minutes",
+    )
     yield _row(
         "restart until ready",
         f"{restart['ready_seconds']:.1f} s",

@@ -62,7 +62,10 @@ def services(run: Path, binaries: dict[str, Path], python: str) -> list[Service]
         ),
         Service("git", (python, "-m", "cluster", "serve-git")),
         Service("modules", (python, "-m", "cluster", "serve-modules")),
-        Service("containerd", ("containerd", "--config", str(config / "containerd.toml"))),
+        Service(
+            "containerd",
+            (str(binaries["containerd"]), "--config", str(config / "containerd.toml")),
+        ),
         Service(
             "kube-apiserver",
             (
@@ -195,11 +198,11 @@ def _flags(values: dict[str, Any]) -> list[str]:
 
 def containerd(run: Path) -> str:
     """containerd's configuration; state and socket lie in the node's own /run."""
-    return f"""version = 2
+    return f"""version = 3
 root = "{run / "containerd"}"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs", \
-"io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", \
+"io.containerd.snapshotter.v1.zfs", "io.containerd.nri.v1.nri"]
 
 [grpc]
   address = "/run/containerd/containerd.sock"
@@ -207,23 +210,27 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 [plugins."io.containerd.internal.v1.opt"]
   path = "{run / "opt"}"
 
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{paths.REGISTRY}/pause:1"
+[plugins."io.containerd.cri.v1.images"]
+  snapshotter = "overlayfs"
+  max_concurrent_downloads = 3
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{paths.REGISTRY}/pause:1"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "{run / "config" / "hosts"}"
+
+[plugins."io.containerd.cri.v1.runtime"]
   # Without CAP_SYS_RESOURCE the kernel refuses a lower score than the parent's.
   restrict_oom_score_adj = true
-  max_concurrent_downloads = 3
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dirs = ["/usr/lib/cni"]
     conf_dir = "{run / "config" / "cni"}"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "overlayfs"
+  [plugins."io.containerd.cri.v1.runtime".containerd]
     default_runtime_name = "runc"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
-      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      runtime_path = "{run / "bin" / "containerd-shim-runc-v2"}"
+      [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
         SystemdCgroup = false
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = "{run / "config" / "hosts"}"
 """
 
 

@@ -93,6 +93,8 @@ def prepare(binaries: dict[str, Path]) -> None:
     paths.modules().mkdir(exist_ok=True)
     for name in KUBE_NAMES:
         (run / "bin" / name).symlink_to(binaries["kube"])
+    shim = programs.SHIM.name
+    (run / "bin" / shim).symlink_to(binaries[shim])
     pki.write_all(run)
     for name, text in layout.files(run, paths.cache() / "registry").items():
         file = run / "config" / name

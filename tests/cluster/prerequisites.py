@@ -17,7 +17,6 @@ POLICY = Path("/usr/sbin/policy-rc.d")
 DENY = "#!/bin/sh\n# The goservice test bed installs packages; their services are not wanted.\nexit 101\n"
 
 PACKAGES = {
-    "containerd": "/usr/bin/containerd",
     "runc": "/usr/sbin/runc",
     "containernetworking-plugins": "/usr/lib/cni/bridge",
     "docker-registry": "/usr/bin/docker-registry",

@@ -55,13 +55,24 @@ def _versions() -> tuple[tuple[str, str], ...]:
 KUBE = Program("kube", "kube", variables=_versions(), expected="10 to 15 min with empty caches")
 ETCD = Program("etcd", "etcd", expected="1 to 2 min with empty caches")
 METRICS = Program("metrics-server", "metrics", expected="2 to 3 min with empty caches")
+CONTAINERD = Program(
+    "containerd",
+    "containerd",
+    "github.com/containerd/containerd/v2/cmd/containerd",
+    expected="1 to 2 min with empty caches",
+)
+SHIM = Program(
+    "containerd-shim-runc-v2",
+    "containerd",
+    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+)
 PAUSE = Program("pause", "pause")
 CRANE = Program("crane", "tools", "github.com/google/go-containerregistry/cmd/crane")
 EXECUTOR = Program("executor", "executor", expected="1 to 2 min with empty caches")
 CHECKS = Program("checks", "checks", expected="1 to 2 min with empty caches")
 """For tests without a cluster: no part of it."""
 
-ALL = (PAUSE, CRANE, ETCD, KUBE, METRICS, EXECUTOR)
+ALL = (PAUSE, CRANE, ETCD, SHIM, CONTAINERD, KUBE, METRICS, EXECUTOR)
 
 
 def fingerprint(program: Program) -> str:

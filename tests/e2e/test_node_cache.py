@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import localnode
-from cluster import kubectl, paths
+from cluster import installation, kubectl, paths
 from localnode import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
@@ -127,6 +128,40 @@ def test_a_claim_is_made_for_a_service_and_goes_with_it(shop: str) -> None:
         lambda: name not in kubectl.kubectl("get", "pvc", "-n", shop),
         60,
     )
+
+
+def test_go_by_an_image_volume_is_not_copied_and_the_image_is_the_same(
+    kept: dict[str, Service], image_volumes: None
+) -> None:
+    plain = kept["plain"]
+    localnode.namespace("volume")
+    without = localnode.submit("cached", "volume", "cached", ports=[])
+    build = {"cache": {"claimName": CLAIM}}
+    fourth = localnode.submit("fourth", "shop", "cached", build=build, ports=[])
+    for service in (without, fourth):
+        service.wait_for("True Serving", 2 * localnode.BUILD_SECONDS)
+    assert without.status()["commit"] == plain.status()["commit"]
+    assert without.image().partition("@")[2] == plain.image().partition("@")[2]
+    assert containers(without) == ["fetch", "build"]
+    assert containers(fourth) == ["fetch", "toolchain", "build"], "for the caches only"
+
+
+@pytest.fixture
+def image_volumes(demo: localnode.Demo) -> Iterator[None]:
+    """The setting of a platform whose container runtime has image volumes."""
+    for_all = {"builds": {"toolchainVolume": "Image"}}
+    installation.change_settings(for_all, paths.kubeconfig())
+    yield
+    installation.change_settings({"builds": {"toolchainVolume": "Copy"}}, paths.kubeconfig())
+
+
+def containers(service: Service) -> list[str]:
+    """What runs before the push in its newest build, whose toolchain is an image volume."""
+    name = service.status()["build"]["name"]
+    pod = kubectl.get("job", name, "-n", service.namespace)["spec"]["template"]["spec"]
+    [volume] = [each for each in pod["volumes"] if each["name"] == "toolchain"]
+    assert volume["image"]["reference"].startswith(paths.REGISTRY)
+    return [each["name"] for each in pod["initContainers"]]
 
 
 def folder() -> Path:

@@ -101,12 +101,14 @@ class TestPrograms:
         assert programs.required_go() >= (*programs.GO_MINIMUM, 0)
 
 
+BINARIES = {program.name: Path("/bin", program.name) for program in programs.ALL}
+
+
 class TestLayout:
     run = Path("/cache/run")
 
     def services(self) -> dict[str, layout.Service]:
-        binaries = {"etcd": Path("/bin/e"), "metrics-server": Path("/bin/m")}
-        return {s.name: s for s in layout.services(self.run, binaries, "/python")}
+        return {s.name: s for s in layout.services(self.run, BINARIES, "/python")}
 
     def test_what_others_need_starts_first(self) -> None:
         order = list(self.services())
@@ -139,8 +141,7 @@ class TestKeys:
             file = tmp_path / "config" / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-        binaries = {"etcd": Path("e"), "metrics-server": Path("m")}
-        for service in layout.services(tmp_path, binaries, "python"):
+        for service in layout.services(tmp_path, BINARIES, "python"):
             for argument in service.arguments:
                 value = argument.rpartition("=")[2]
                 if value.startswith((f"{tmp_path}/pki", f"{tmp_path}/config")):

@@ -1,0 +1,2 @@
+// Package containerd pins the container runtime of the test bed; go.mod's tool lines name its programs.
+package containerd
