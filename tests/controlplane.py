@@ -270,6 +270,11 @@ class ControlPlane:
 
     def refusal(self, manifest: dict[str, Any]) -> str:
         """What the API server says to an object that would be created; empty if it takes it."""
+        answer = self.would_make(manifest)
+        return str(answer["message"]) if answer["kind"] == "Status" else ""
+
+    def would_make(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The object as the API server would create it, or its refusal, a Status."""
         config = yaml.safe_load(self.kubeconfig.read_text())
         address = config["clusters"][0]["cluster"]["server"]
         namespace = manifest["metadata"]["namespace"]
@@ -286,10 +291,9 @@ class ControlPlane:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
             with urllib.request.urlopen(request, context=context) as answer:
-                answer.read()
+                return dict(json.loads(answer.read()))
         except urllib.error.HTTPError as error:
-            return str(json.loads(error.read())["message"])
-        return ""
+            return dict(json.loads(error.read()))
 
     def apply(self, manifest: dict[str, Any]) -> None:
         """kubectl apply."""

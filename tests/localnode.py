@@ -315,10 +315,15 @@ def submit(
     return Service(where, name)
 
 
+LEAN = {"requests": {"cpu": "1m", "memory": "16Mi"}}
+"""For the pods of services of which there are many: the node has two cores."""
+
+
 def serving(name: str, where: str) -> Service:
     """A service that serves what the demo has built, by digest; it has no source of its own yet."""
     repository, _, digest = Service("demo", "sample").image().partition("@")
-    return submit(name, where, image={"repository": repository, "digest": digest})
+    image = {"repository": repository, "digest": digest}
+    return submit(name, where, image=image, resources=LEAN)
 
 
 def push(name: str, files: Mapping[str, str | Path], message: str = "Change") -> str:

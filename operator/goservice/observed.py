@@ -110,14 +110,20 @@ def condition(manifest: Mapping[str, Any] | None, kind: str) -> Mapping[str, Any
     return {}
 
 
+def _left_out(value: Any) -> bool:
+    return value is not False and value in ({}, [], "", 0)
+
+
 def covers(live: Any, wanted: Any) -> bool:
     """Whether everything wanted is in the live object and equal; what it has beside does not count.
 
-    The API server writes some values its own way: quantities are compared by what they mean.
+    The API server writes some values its own way: quantities are compared by what they mean, and what
+    Go leaves out of JSON may be missing. A plain false is held to: those that matter are pointers.
     """
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(
-            key in live and covers(live[key], value) for key, value in wanted.items()
+            covers(live[key], value) if key in live else _left_out(value)
+            for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (

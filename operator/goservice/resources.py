@@ -295,7 +295,7 @@ def _container(service: GoService, settings: Settings, running: Running) -> Mani
             if wanted.ports
             else {}
         ),
-        "resources": resources,
+        "resources": {kind: amounts for kind, amounts in resources.items() if amounts},
         **_probes(service),
         **({"lifecycle": {"preStop": {"sleep": {"seconds": pre_stop}}}} if pre_stop else {}),
         "securityContext": {

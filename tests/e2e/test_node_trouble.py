@@ -211,6 +211,7 @@ def failing(shop: str, checkout: Service, silent: None) -> dict[str, Service]:
             shop,
             source={"git": git, "pollIntervalSeconds": 3},
             image={**localnode.closed(shop, case.name), **case.image},
+            resources=localnode.LEAN,
             **({"build": case.build} if case.build else {}),
         )
     return services
@@ -346,7 +347,7 @@ def test_a_missing_push_secret_is_named_and_mended(shop: str) -> None:
     localnode.serving("late", shop).wait_for("True Serving")
     localnode.push_sample("late")
     image = {**localnode.closed(shop, "late"), "pushSecretRef": {"name": "late"}}
-    service = localnode.submit("late", shop, "late", image=image)
+    service = localnode.submit("late", shop, "late", image=image, resources=localnode.LEAN)
     localnode.until("SecretNotFound", lambda: service.says() == "False SecretNotFound", 120)
     assert f"Secret {shop}/late (image.pushSecretRef) does not exist" in service.message()
     serves_on(service)
@@ -364,8 +365,14 @@ def test_a_build_that_never_starts_ends_at_its_deadline(shop: str) -> None:
     localnode.serving("deadline", shop).wait_for("True Serving")
     localnode.push("deadline", localnode.tiny())
     image = {**localnode.closed(shop, "deadline"), "pushSecretRef": {"name": "never"}}
-    build = {"timeoutSeconds": 60}
-    service = localnode.submit("deadline", shop, "deadline", image=image, build=build)
+    service = localnode.submit(
+        "deadline",
+        shop,
+        "deadline",
+        image=image,
+        build={"timeoutSeconds": 60},
+        resources=localnode.LEAN,
+    )
     localnode.until("DeadlineExceeded", lambda: service.says() == "False DeadlineExceeded", 150)
     assert "build.timeoutSeconds" in service.message()
     serves_on(service)
@@ -376,7 +383,7 @@ def test_a_namespace_that_refuses_the_pods_is_named_and_mended(checkout: Service
     localnode.namespace("strict", "restricted")
     localnode.serving("strict", "strict").wait_for("True Serving")
     localnode.push_sample("strict")
-    service = localnode.submit("strict", "strict", "strict")
+    service = localnode.submit("strict", "strict", "strict", resources=localnode.LEAN)
     localnode.until(
         "PodSecurityViolation", lambda: service.says() == "False PodSecurityViolation", 60
     )

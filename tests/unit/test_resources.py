@@ -121,10 +121,20 @@ def test_every_object_is_owned_and_labelled() -> None:
         assert "app.kubernetes.io/instance" not in metadata["labels"]
 
 
+def test_requests_without_a_limit_are_rendered_without_limits() -> None:
+    named = {"requests": {"cpu": "1m", "memory": "16Mi"}}
+    assert container(resources=named)["resources"] == named
+
+
 def test_covers() -> None:
     assert covers({"a": 1, "b": 2}, {"a": 1})
     assert covers({"cpu": "1"}, {"cpu": "1000m"})
     assert not covers({"a": [1, 2]}, {"a": [1]})
     assert not covers({"a": [1]}, {"a": [2]})
     assert not covers({}, {"a": 1})
+    empty = {"limits": {}, "args": [], "value": "", "initialDelaySeconds": 0}
+    assert covers({}, empty), "the API server leaves out what is empty"
+    assert not covers({}, {"allowPrivilegeEscalation": False})
+    assert not covers({"a": "b"}, {"a": ""})
+    assert not covers({"a": {"b": 1}}, {"a": []})
     assert not covers("x", {"a": 1})
