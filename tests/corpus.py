@@ -394,6 +394,7 @@ def build() -> Iterator[Bad]:
         yield from wrong(
             f"as size {value!r}", "build.cache.size", value, "a quantity such as 500m, 1 or 256Mi"
         )
+    yield from wrong("a cache of no size", "build.cache.size", 0, "must be greater than 0")
     yield from wrong(
         "a class with a space",
         "build.cache.storageClassName",

@@ -29,6 +29,7 @@ from goservice.spec.core import (
     StoppingProbe,
     exactly_one,
     plain,
+    positive,
 )
 from goservice.spec.types import (
     AbsolutePath,
@@ -154,6 +155,7 @@ class BuildCache(Model):
 
     rules = (
         exactly_one("claimName", "size"),
+        positive("size"),
         Rule(
             "!has(self.storageClassName) || has(self.size)",
             "needs size: a claim that is there has its class",

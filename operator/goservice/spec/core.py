@@ -393,7 +393,7 @@ class StoppingProbe(Probe):
     """Seconds to stop in after a failed startup or liveness check."""
 
 
-def _positive(field: str) -> Rule:
+def positive(field: str) -> Rule:
     """The rule that a quantity, where it is set, is more than nothing."""
     attribute = _snake(field)
 
@@ -432,7 +432,7 @@ class ShareTarget(Model):
 
     rules = (
         _as_its_type(Utilization="averageUtilization", AverageValue="averageValue"),
-        _positive("averageValue"),
+        positive("averageValue"),
     )
 
     type: ShareTargetType
@@ -452,7 +452,7 @@ class PodsTargetType(StrEnum):
 class PodsTarget(Model):
     """The value per pod that an autoscaler steers to."""
 
-    rules = (_positive("averageValue"),)
+    rules = (positive("averageValue"),)
 
     type: PodsTargetType
     """Which of the values below is meant."""
@@ -472,8 +472,8 @@ class ValueTarget(Model):
 
     rules = (
         _as_its_type(Value="value", AverageValue="averageValue"),
-        _positive("value"),
-        _positive("averageValue"),
+        positive("value"),
+        positive("averageValue"),
     )
 
     type: ValueTargetType
