@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from goservice import spec
@@ -187,6 +188,12 @@ def event(uid: str, reason: str, message: str) -> str:
 def same_quantity(one: object, other: object) -> bool:
     """Whether two texts are the same quantity: the API server writes 1000m as 1."""
     try:
-        return amount(str(one)) == amount(str(other))
+        return _kept(str(one)) == _kept(str(other))
     except ValueError:
         return False
+
+
+def _kept(quantity: str) -> Decimal:
+    """The amount as the API server keeps it: at most an int64, and rounded up to billionths."""
+    most = Decimal(2**63 - 1)
+    return min(amount(quantity), most).quantize(Decimal("1e-9"), ROUND_CEILING)

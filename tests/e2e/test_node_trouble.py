@@ -247,7 +247,6 @@ def serves_on(service: Service) -> None:
     assert service.conditions()["Available"]["status"] == "True"
     assert service.image() == status["servingImage"] == Service("demo", "sample").image()
     assert service.ask()["uid"] == 10001
-    assert len(_replica_sets(service)) == 1
 
 
 def test_no_more_builds_ran_at_once_than_the_platform_allows(failing: dict[str, Service]) -> None:

@@ -129,6 +129,9 @@ def test_requests_without_a_limit_are_rendered_without_limits() -> None:
 def test_covers() -> None:
     assert covers({"a": 1, "b": 2}, {"a": 1})
     assert covers({"cpu": "1"}, {"cpu": "1000m"})
+    assert covers("9223372036854775807", "55531401Ti"), "the API server keeps an int64"
+    assert covers("1n", "0.1n")
+    assert not covers("9223372036854775806", "55531401Ti")
     assert not covers({"a": [1, 2]}, {"a": [1]})
     assert not covers({"a": [1]}, {"a": [2]})
     assert not covers({}, {"a": 1})
