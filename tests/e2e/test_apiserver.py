@@ -379,10 +379,7 @@ def test_the_api_server_takes_every_object_of_resources_made_by_chance(bed: Bed)
     What it would make of an object covers what is wanted, or the next pass would want it anew.
     """
 
-    # The same ones each time: what new ones find is for a day of its own, not for the next change.
-    @hypothesis.settings(
-        max_examples=300, phases=[hypothesis.Phase.generate], derandomize=True, database=None
-    )
+    @hypothesis.settings(max_examples=300, phases=[hypothesis.Phase.generate])
     @hypothesis.given(made=generate.resources())
     def takes(made: dict[str, Any]) -> None:
         try:
