@@ -277,7 +277,7 @@ def test_a_failed_build_a_killed_operator_and_a_rollout_cost_no_answer(checkout:
         time.sleep(10)  # the pods of the old version end
     print(f"{probes.asked} probes, {probes.per_minute:.0f} a minute, {len(probes.failed)} failed")
     assert probes.failed == []
-    assert probes.per_minute > 900
+    assert probes.per_minute > 950
 
 
 def _fails(checkout: Service) -> None:
