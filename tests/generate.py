@@ -189,8 +189,8 @@ def _agree(cls: type[Model], made: dict[str, Any], first: str) -> None:
             made["maxUnavailable"] = 1
         grace = made.get("terminationGracePeriodSeconds", 30)
         made["preStopSeconds"] = min(made.get("preStopSeconds", 0), grace - 1)
-    if cls in (core.ShareTarget, core.ValueTarget, core.PodsTarget):
-        for field in ("value", "averageValue"):
+    if cls in (core.ShareTarget, core.ValueTarget, core.PodsTarget, spec.BuildCache):
+        for field in ("value", "averageValue", "size"):
             if field in made and not any(digit in str(made[field]) for digit in "123456789"):
                 made[field] = 1
     if cls is core.Resources:

@@ -15,7 +15,7 @@ from typing import Any
 from goservice import spec
 from goservice.settings import Settings
 from goservice.spec import GROUP, GoService
-from goservice.spec.types import amount
+from goservice.spec.types import LARGEST, amount
 
 OPERATOR = "goservice-operator"
 """Field manager, managed-by label and everything that installs the operator."""
@@ -185,15 +185,16 @@ def event(uid: str, reason: str, message: str) -> str:
     return digest_of({"uid": uid, "reason": reason, "message": message})
 
 
-def same_quantity(one: object, other: object) -> bool:
-    """Whether two texts are the same quantity: the API server writes 1000m as 1."""
+def same_quantity(live: object, wanted: object) -> bool:
+    """Whether the API server keeps a quantity as another one: it writes 1000m as 1.
+
+    It keeps at most an int64, and rounds up to billionths; what pods and claims ask for to thousandths.
+    """
     try:
-        return _kept(str(one)) == _kept(str(other))
+        kept, asked = amount(str(live)), min(amount(str(wanted)), Decimal(LARGEST))
     except ValueError:
         return False
+    return kept in (asked.quantize(step, ROUND_CEILING) for step in _STEPS)
 
 
-def _kept(quantity: str) -> Decimal:
-    """The amount as the API server keeps it: at most an int64, and rounded up to billionths."""
-    most = Decimal(2**63 - 1)
-    return min(amount(quantity), most).quantize(Decimal("1e-9"), ROUND_CEILING)
+_STEPS = (Decimal("1e-9"), Decimal("1e-3"))

@@ -131,6 +131,8 @@ def test_covers() -> None:
     assert covers({"cpu": "1"}, {"cpu": "1000m"})
     assert covers("9223372036854775807", "55531401Ti"), "the API server keeps an int64"
     assert covers("1n", "0.1n")
+    assert covers("74633299438m", "74633299.4376"), "in a pod, it keeps thousandths"
+    assert not covers("2", "1001m")
     assert not covers("9223372036854775806", "55531401Ti")
     assert not covers({"a": [1, 2]}, {"a": [1]})
     assert not covers({"a": [1]}, {"a": [2]})
