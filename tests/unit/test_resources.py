@@ -133,6 +133,8 @@ def test_covers() -> None:
     assert covers("1n", "0.1n")
     assert covers("74633299438m", "74633299.4376"), "in a pod, it keeps thousandths"
     assert not covers("2", "1001m")
+    assert covers("109484250e-3", "109484.25e0")
+    assert not covers("1e-3", "1e3")
     assert not covers("9223372036854775806", "55531401Ti")
     assert not covers({"a": [1, 2]}, {"a": [1]})
     assert not covers({"a": [1]}, {"a": [2]})

@@ -256,9 +256,12 @@ _FACTORS = {
 
 
 def amount(quantity: str) -> Decimal:
-    """The number that a quantity stands for: cores, bytes."""
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)(?:(?<=[eE])([0-9]+))?", quantity)
-    if match is None or not re.fullmatch(QUANTITY, quantity):
+    """The number that a quantity stands for: cores, bytes.
+
+    The API server writes exponents with a sign too, which users do not get to.
+    """
+    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)(?:(?<=[eE])(-?[0-9]+))?", quantity)
+    if match is None or not re.fullmatch(QUANTITY, re.sub("(?<=[eE])-", "", quantity)):
         raise ValueError(f"not a quantity: {quantity!r}")
     number, unit, exponent = match.groups()
     if exponent is not None:
