@@ -188,13 +188,15 @@ def event(uid: str, reason: str, message: str) -> str:
 def same_quantity(live: object, wanted: object) -> bool:
     """Whether the API server keeps a quantity as another one: it writes 1000m as 1.
 
-    It keeps at most an int64, and rounds up to billionths; what pods and claims ask for to thousandths.
+    It keeps at most an int64 (but for some of few digits), and rounds up to billionths; what pods and
+    claims ask for to thousandths.
     """
     try:
-        kept, asked = amount(str(live)), min(amount(str(wanted)), Decimal(LARGEST))
+        kept, asked = amount(str(live)), amount(str(wanted))
     except ValueError:
         return False
-    return kept in (asked.quantize(step, ROUND_CEILING) for step in _STEPS)
+    capped = min(asked, Decimal(LARGEST))
+    return kept == asked or kept in (capped.quantize(step, ROUND_CEILING) for step in _STEPS)
 
 
 _STEPS = (Decimal("1e-9"), Decimal("1e-3"))

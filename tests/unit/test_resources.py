@@ -134,6 +134,7 @@ def test_covers() -> None:
     assert covers("74633299438m", "74633299.4376"), "in a pod, it keeps thousandths"
     assert not covers("2", "1001m")
     assert covers("109484250e-3", "109484.25e0")
+    assert covers("2074434300e54", "2074.4343E60")
     assert not covers("1e-3", "1e3")
     assert not covers("9223372036854775806", "55531401Ti")
     assert not covers({"a": [1, 2]}, {"a": [1]})
