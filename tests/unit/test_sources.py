@@ -526,6 +526,17 @@ async def test_the_shortest_interval_counts_and_only_news_ring() -> None:
         assert world.repository.asked == 4
 
 
+async def test_what_is_due_within_a_second_is_asked_together() -> None:
+    async with running() as world:
+        world.want("one", 60.3)
+        world.want("other", 60.7, revision="v1")
+        await world.bell.wait(2)
+        await world.move(60.9)
+        assert world.repository.asked == 2
+        await world.move(0.2)
+        assert world.repository.asked == 4
+
+
 async def test_an_interval_that_changes_counts_at_once() -> None:
     async with running() as world:
         world.want("a", 0)

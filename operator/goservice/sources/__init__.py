@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable
@@ -234,7 +235,9 @@ class Sources:
         if delay is None or is_commit(topic.revision):
             topic.due = None
             return
-        self._at(topic, last.asked_at + delay * (1 - JITTER + 2 * JITTER * self._chance()))
+        due = last.asked_at + delay * (1 - JITTER + 2 * JITTER * self._chance())
+        # What is due within a second is asked together: to wake up costs more than a question.
+        self._at(topic, float(math.ceil(due)))
 
     def _at(self, topic: _Topic, due: float) -> None:
         topic.due = due
