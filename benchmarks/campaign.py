@@ -73,9 +73,10 @@ class Campaign:
         empty, before = machine.memory(pid), self.bed.usage()
         passes, polls = self._passes(), self._polls()
         self.log.skip()
-        with progress.step(f"{count} services at once") as step:
-            await load.create(self.client, services)
-            await self._ready(services, step)
+        async with machine.paced() as pace:
+            with progress.step(f"{count} services at once") as step:
+                await load.create(self.client, services)
+                await self._ready(services, step)
         used = self.bed.usage().since(before)
         seen = self.log.new()
         began = min(r.received for r in seen if r.resource == "goservices" and not r.ours)
@@ -94,6 +95,7 @@ class Campaign:
             "operator_cpu_seconds": used.operator,
             "bed_cpu_seconds": used.bed,
             "strangers_cpu_seconds": used.strangers,
+            "pace_ms": pace.milliseconds,
             "memory_before_mib": empty["now"],
             "memory_peak_mib": memory["peak"],
             "memory_after_mib": memory["now"],
@@ -129,7 +131,7 @@ class Campaign:
     async def idle(self, seconds: float) -> Figures:
         """Everything is settled: what the operator still does."""
         self.log.skip()
-        before = self.bed.usage()
+        before, polls = self.bed.usage(), self._polls()
         with progress.step(f"idle for {progress.elapsed(seconds)}") as step:
             for left in range(int(seconds), 0, -1):
                 step.note = f"{left} s left"
@@ -141,6 +143,7 @@ class Campaign:
             "writes": sum(r.ours and r.write for r in seen),
             "reads": sum(audit.table(r for r in seen if not r.write).values()),
             "operator_cpu_share": used.operator / seconds,
+            "polls": self._polls() - polls,
             "memory_mib": machine.memory(self.bed.operator.pid)["now"],
         }
 

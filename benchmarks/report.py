@@ -116,7 +116,7 @@ def _settled(figures: Figures) -> Iterator[str]:
     )
     yield _row("restart, writes", f"{restart['writes']}", "0")
     yield _row(f"idle for {idle['seconds']:.0f} s, writes", f"{idle['writes']}", "0")
-    yield _row("idle, CPU", f"{idle['operator_cpu_share'] * 100:.2f} % of a core")
+    yield _idle(idle)
 
 
 def _many(figures: Figures) -> Iterator[str]:
@@ -133,6 +133,12 @@ def _many(figures: Figures) -> Iterator[str]:
         f"{burst['operator_cpu_seconds']:.0f} s",
         f"{ratio:.1f} times that of {one['services']} ({times * 1.2:.0f} or less)",
     )
+    pace = burst["pace_ms"] / one["pace_ms"]
+    yield _row(
+        "the machine took for the same work",
+        f"{pace:.2f} times",
+        f"CPU of the operator at the same pace: {ratio / pace:.1f} times",
+    )
     yield _row("other processes of the machine, CPU", f"{burst['strangers_cpu_seconds']:.0f} s")
     yield _row("passes per service", f"{burst['passes_per_service']:.1f}")
     yield _row(
@@ -147,10 +153,14 @@ def _many(figures: Figures) -> Iterator[str]:
     )
     yield _row("restart, writes", f"{restart['writes']}", "0")
     yield _row(f"idle for {idle['seconds']:.0f} s, writes", f"{idle['writes']}", "0")
-    yield _row(
+    yield _idle(idle)
+
+
+def _idle(idle: Figures) -> str:
+    return _row(
         "idle, CPU",
         f"{idle['operator_cpu_share'] * 100:.2f} % of a core",
-        f"{idle['memory_mib']:.0f} MiB",
+        f"{idle['memory_mib']:.0f} MiB, {idle['polls']:.0f} questions to git servers",
     )
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import audit, build, campaign, report
+from benchmarks import audit, build, campaign, machine, report
 
 import factories as f
 from controlplane import OPERATOR_USER
@@ -106,6 +106,45 @@ def test_a_recorded_lifecycle_is_printed_in_full() -> None:
     lines = "\n".join(report._lifecycle({"plain": table, "autoscaled": {}}))
     assert "patch deployments" in lines
     assert "writes in all                                    1           0" in lines
+
+
+def test_the_pace_is_a_median_of_the_same_work() -> None:
+    pace = machine.Pace([0.003, 0.001, 0.9])
+    assert pace.milliseconds == 3
+    pace.measure()
+    assert 0 < pace.taken[-1] < 0.9
+
+
+def test_the_larger_number_is_compared_with_the_smaller_at_the_same_pace() -> None:
+    settled = {
+        "restart": {
+            "ready_seconds": 1,
+            "settled_cpu_seconds": 1,
+            "memory_peak_mib": 1,
+            "writes": 0,
+        },
+        "idle": {
+            "seconds": 1,
+            "writes": 0,
+            "operator_cpu_share": 0,
+            "memory_mib": 1,
+            "polls": 12,
+        },
+    }
+    burst = {
+        "jobs_seconds": 1,
+        "ready_seconds": 1,
+        "memory_peak_mib": 1,
+        "strangers_cpu_seconds": 0,
+        "passes_per_service": 5,
+        "polls_per_service": 1,
+    }
+    one = {**burst, "services": 1000, "operator_cpu_seconds": 30.0, "pace_ms": 4.0}
+    many = {**burst, "services": 10000, "operator_cpu_seconds": 390.0, "pace_ms": 5.0}
+    lines = "\n".join(report._many({"burst": one, "many": {"burst": many, **settled}}))
+    assert "13.0 times that of 1000 (12 or less)" in lines
+    assert "1.25 times  CPU of the operator at the same pace: 10.4 times" in lines
+    assert "12 questions to git servers" in lines
 
 
 def test_the_classic_file_is_built_in_the_operators_own_pod() -> None:
