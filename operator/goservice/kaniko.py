@@ -312,7 +312,12 @@ def _running(pod: Mapping[str, Any] | None) -> Running:
         if "running" in state:
             return Running(container["name"])
         if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
-            why = f"{waiting['reason']}: {clean(waiting.get('message', ''))[:300]}"
+            why = waits(waiting)
+            if 'failed to mkdir ""' in why:
+                why = (
+                    f"{waiting['reason']}: the node's container runtime has no image volumes,"
+                    " which the platform's setting builds.toolchainVolume: Image takes"
+                )
             return Running(container["name"], why, _missing_image(container, why))
     for condition in status.get("conditions", ()):
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -320,6 +325,12 @@ def _running(pod: Mapping[str, Any] | None) -> Running:
             claim = re.search(r'persistentvolumeclaim "([a-z0-9.-]+)" not found', why)
             return Running("", why, missing_claim=claim[1] if claim else "")
     return Running()
+
+
+def waits(waiting: Mapping[str, Any]) -> str:
+    """Why a container cannot start, in the kubelet's words but for the id that each try has."""
+    words = clean(f"{waiting['reason']}: {waiting.get('message', '')}")
+    return re.sub(r"(?<![:0-9a-f])[0-9a-f]{64}(?![0-9a-f])", "…", words)[:300]
 
 
 def _missing_image(container: Mapping[str, Any], why: str) -> str:

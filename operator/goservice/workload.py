@@ -290,7 +290,7 @@ def pod_trouble(pods: Iterable[Mapping[str, Any]]) -> str:
             state = container.get("state", {})
             waiting = state.get("waiting", {})
             if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-                words = kaniko.clean(f"{waiting['reason']}: {waiting.get('message', '')}")[:300]
+                words = kaniko.waits(waiting)
                 last = container.get("lastState", {}).get("terminated", {})
                 code = f" (last exit code {last['exitCode']})" if "exitCode" in last else ""
                 return f"Pod {name}: {words}{code}."

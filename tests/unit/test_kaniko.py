@@ -191,6 +191,42 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
             [{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}],
             kaniko.Running(),
         ),
+        (
+            [
+                {
+                    "name": "fetch",
+                    "state": {
+                        "waiting": {
+                            "reason": "CreateContainerError",
+                            "message": f'no container "{"0f" * 32}" of a@sha256:{"0f" * 32}',
+                        }
+                    },
+                }
+            ],
+            kaniko.Running(
+                "fetch", f'CreateContainerError: no container "…" of a@sha256:{"0f" * 32}'
+            ),
+        ),
+        (
+            [
+                {
+                    "name": "build",
+                    "state": {
+                        "waiting": {
+                            "reason": "CreateContainerError",
+                            # Seen of containerd 1.6.20 under Kubernetes v1.37.
+                            "message": f'failed to generate container "{"0f" * 32}" spec: failed to'
+                            ' generate spec: failed to mkdir "": mkdir : no such file or directory',
+                        }
+                    },
+                }
+            ],
+            kaniko.Running(
+                "build",
+                "CreateContainerError: the node's container runtime has no image volumes,"
+                " which the platform's setting builds.toolchainVolume: Image takes",
+            ),
+        ),
     ],
 )
 def test_running(init: list[dict[str, Any]], expected: kaniko.Running) -> None:
