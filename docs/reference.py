@@ -22,9 +22,13 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from goservice import cluster, conditions, crd, metrics, names, resources, settings, spec
+from goservice import resources, settings
+from goservice.api import conditions, crd, parsing, resource
+from goservice.api.status import Status
+from goservice.build.inputs import inputs_hash
+from goservice.cluster import kinds
 from goservice.data import data_dir
-from goservice.spec.status import Status
+from goservice.loop import metrics
 
 PAGES = Path(__file__).parent
 PACKAGE = PAGES.parent / "operator" / "goservice"
@@ -43,7 +47,7 @@ def page(text: str) -> str:
 
 def topics() -> set[str]:
     """Every table that some page must have."""
-    fields = [f"spec {name}" for name in crd.schema(spec.Spec)["properties"]]
+    fields = [f"spec {name}" for name in crd.schema(resource.Spec)["properties"]]
     return {*(f"fields {name.partition(' ')[2]}" for name in fields), *SINGLE}
 
 
@@ -77,7 +81,7 @@ def _code(text: object) -> str:
 
 def _fields(wanted: Sequence[str]) -> str:
     """The fields of one group or more: name, default, what it takes, what a change does."""
-    whole = crd.schema(spec.Spec)
+    whole = crd.schema(resource.Spec)
     rows = [
         [_code(path), _default(node, required), _takes(node), _change(path), _words(node)]
         for path, node, required in _leaves(whole, wanted)
@@ -188,7 +192,7 @@ def _number(node: Schema) -> str:
 
 def _refused(wanted: Sequence[str]) -> str:
     """The rules over several fields that the API server and `goservice validate` hold."""
-    whole = crd.schema(spec.Spec)
+    whole = crd.schema(resource.Spec)
     every = [
         (f"{name}{path}", message)
         for name in wanted
@@ -291,18 +295,18 @@ def effect(path: str) -> str:
     before, after = services(path)
     if after.spec.image.digest:
         return "restart"
-    if names.inputs(before, SETTINGS, COMMIT) != names.inputs(after, SETTINGS, COMMIT):
+    if inputs_hash(before, SETTINGS, COMMIT) != inputs_hash(after, SETTINGS, COMMIT):
         return "rebuild"
     restarts = _template(before) != _template(after)
     return "restart" if restarts else "none"
 
 
-def services(path: str) -> tuple[spec.GoService, spec.GoService]:
+def services(path: str) -> tuple[resource.GoService, resource.GoService]:
     """A service before and after a change of the field."""
     return _spec(path, changed=False), _spec(path, changed=True)
 
 
-def _spec(path: str, *, changed: bool) -> spec.GoService:
+def _spec(path: str, *, changed: bool) -> resource.GoService:
     body: dict[str, Any] = {
         "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
         "image": {"repository": "registry.example.com/shop/checkout"},
@@ -315,10 +319,10 @@ def _spec(path: str, *, changed: bool) -> spec.GoService:
             below = place.setdefault(parent, {})
             place = below[0] if isinstance(below, list) else below
         place[last] = PROBES[path]
-    return spec.parse({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": body})
+    return parsing.parse({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": body})
 
 
-def _template(service: spec.GoService) -> Mapping[str, Any]:
+def _template(service: resource.GoService) -> Mapping[str, Any]:
     running = resources.Running("image", service.spec.user.uid, service.spec.time_zone)
     return resources.pod_template(service, SETTINGS, running)
 
@@ -396,7 +400,7 @@ def _rights() -> str:
     order = ["get", "list", "watch", "create", "update", "patch", "delete"]
     rows = [
         [_code(resource), ", ".join(sorted(verbs, key=order.index))]
-        for resource, verbs in cluster.ACCESS.items()
+        for resource, verbs in kinds.ACCESS.items()
     ]
     return _table(["resource", "verbs"], rows)
 
@@ -438,7 +442,7 @@ def _help() -> str:
 
 
 def _visible() -> list[tuple[str, click.Command]]:
-    group = importlib.import_module("goservice.cli").main
+    group = importlib.import_module("goservice.cli.main").main
     return [(name, command) for name, command in group.commands.items() if not command.hidden]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-from goservice import cluster
+from goservice.cluster import client, kinds
 from goservice.cluster.answers import refusal
 from goservice.cluster.kinds import path
 
@@ -31,7 +31,7 @@ class RealServer:
         self._token = config["users"][0]["user"]["token"]
 
     async def __aenter__(self) -> "RealServer":
-        connection = cluster.connect(kubeconfig=str(self._kubeconfig))
+        connection = client.connect(kubeconfig=str(self._kubeconfig))
         self._client = await self._stack.enter_async_context(connection)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -54,7 +54,7 @@ class RealServer:
         self, kind: str, namespace: str, limit: int, token: str = ""
     ) -> tuple[list[Manifest], str, str]:
         query = {"limit": str(limit), **({"continue": token} if token else {})}
-        answer = await self._ask("GET", path(cluster.KINDS[kind], namespace, ""), query)
+        answer = await self._ask("GET", path(kinds.KINDS[kind], namespace, ""), query)
         metadata = answer["metadata"]
         return answer["items"], metadata.get("continue", ""), metadata["resourceVersion"]
 
@@ -68,7 +68,7 @@ class RealServer:
             "timeoutSeconds": WATCH_SECONDS,
             "labelSelector": label_selector,
         }
-        where = path(cluster.KINDS[kind], namespace, "")
+        where = path(kinds.KINDS[kind], namespace, "")
         async with self._session.get(where, params=query) as response:
             if response.status != 200:
                 raise refusal("watch", response.status, response.headers, await response.read())

@@ -23,7 +23,7 @@ from conforming import (
     version,
 )
 from goservice import errors
-from goservice.cluster import HANDOVER_MANAGER, ONLY_NEW
+from goservice.cluster.protocol import HANDOVER_MANAGER, ONLY_NEW
 
 Manifest = dict[str, Any]
 

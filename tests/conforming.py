@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from goservice import errors
-from goservice.cluster import Cluster
+from goservice.cluster.protocol import Cluster
 
 Manifest = dict[str, Any]
 Change = tuple[str, Manifest]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import factories
-from goservice import crd, spec
+from goservice.api import crd, resource
 
 Change = dict[str, Any]
 DIGEST = "sha256:" + "a" * 64
@@ -173,7 +173,7 @@ def rows() -> Iterator[Bad]:
     yield from probes()
     yield from scaling()
     yield from shapes()
-    yield from too_much("", crd.schema(spec.Spec))
+    yield from too_much("", crd.schema(resource.Spec))
     yield from operator()
 
 

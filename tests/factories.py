@@ -6,7 +6,9 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from goservice import names, resources, settings, spec
+from goservice import names, resources, settings
+from goservice.api import parsing, resource
+from goservice.build.inputs import inputs_hash
 from goservice.data import data_dir
 from goservice.observed import Observed, Resolution
 
@@ -37,14 +39,19 @@ def body(
         "generation": generation,
         "annotations": annotations or {},
     }
-    return {"apiVersion": spec.API_VERSION, "kind": spec.KIND, "metadata": metadata, "spec": wanted}
+    return {
+        "apiVersion": resource.API_VERSION,
+        "kind": resource.KIND,
+        "metadata": metadata,
+        "spec": wanted,
+    }
 
 
 def service(
     *, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any
-) -> spec.GoService:
+) -> resource.GoService:
     """The same, parsed."""
-    return spec.parse(body(generation=generation, annotations=annotations, **changes))
+    return parsing.parse(body(generation=generation, annotations=annotations, **changes))
 
 
 def later(seconds: float) -> datetime:
@@ -65,7 +72,7 @@ def observed(*manifests: Manifest, status: Manifest | None = None, **more: Any) 
 
 
 def job(
-    owner: spec.GoService,
+    owner: resource.GoService,
     *,
     commit: str = COMMIT,
     attempt: int = 1,
@@ -76,7 +83,7 @@ def job(
     **notes: str,
 ) -> Manifest:
     """A build Job as the API server shows it. `ended`: Complete, Failed or nothing."""
-    inputs = names.inputs(owner, SETTINGS, commit)
+    inputs = inputs_hash(owner, SETTINGS, commit)
     every = {
         names.GENERATION: str(owner.generation),
         names.TRIES: "1",

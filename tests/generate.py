@@ -21,9 +21,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 import matching
-from goservice import crd, spec
-from goservice.spec import core
-from goservice.spec.types import Model, NumberOrText, OneOf, Text
+from goservice.api import autoscaling, build, container, crd, resource
+from goservice.api.fields import Model, NumberOrText, OneOf, Text
 
 Draw = st.DrawFn
 Path = tuple[str, ...]
@@ -38,15 +37,15 @@ HOSTILE = (
 )  # fmt: skip
 
 ONE_OF: Mapping[type[Model], Path] = {
-    core.EnvSource: ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"),
-    core.EnvFrom: ("configMapRef", "secretRef"),
-    core.Probe: ("httpGet", "tcpSocket", "grpc", "exec"),
-    core.StoppingProbe: ("httpGet", "tcpSocket", "grpc", "exec"),
-    core.EnvVar: ("value", "valueFrom"),
-    core.ShareTarget: ("averageValue", "averageUtilization"),
-    core.ValueTarget: ("value", "averageValue"),
-    spec.BuildCache: ("claimName", "size"),
-    core.Metric: ("resource", "containerResource", "pods", "object", "external"),
+    container.EnvSource: ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"),
+    container.EnvFrom: ("configMapRef", "secretRef"),
+    container.Probe: ("httpGet", "tcpSocket", "grpc", "exec"),
+    container.StoppingProbe: ("httpGet", "tcpSocket", "grpc", "exec"),
+    container.EnvVar: ("value", "valueFrom"),
+    autoscaling.ShareTarget: ("averageValue", "averageUtilization"),
+    autoscaling.ValueTarget: ("value", "averageValue"),
+    build.BuildCache: ("claimName", "size"),
+    autoscaling.Metric: ("resource", "containerResource", "pods", "object", "external"),
 }
 """Fields that exclude each other: one of them is set."""
 ATTEMPTS = 12
@@ -56,7 +55,7 @@ NUMBERS = st.integers(0, matching.LONG + (matching.LONG >> 5))
 @cache
 def leaves() -> tuple[Path, ...]:
     """Every leaf of the CRD's spec."""
-    return tuple(_leaves(crd.schema(spec.Spec)))
+    return tuple(_leaves(crd.schema(resource.Spec)))
 
 
 def _leaves(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
@@ -72,20 +71,20 @@ def _leaves(node: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
 
 def resources() -> st.SearchStrategy[dict[str, Any]]:
     """Whole resources, as the API server stores them; nearly all are accepted."""
-    return st.sampled_from(leaves()).flatmap(resource)
+    return st.sampled_from(leaves()).flatmap(with_leaf)
 
 
 @cache
-def resource(must: Path) -> st.SearchStrategy[dict[str, Any]]:
+def with_leaf(must: Path) -> st.SearchStrategy[dict[str, Any]]:
     """Resources that set this leaf."""
-    return _resource(must)
+    return _with_leaf(must)
 
 
 @st.composite
-def _resource(draw: Draw, must: Path) -> dict[str, Any]:
+def _with_leaf(draw: Draw, must: Path) -> dict[str, Any]:
     return {
-        "apiVersion": spec.API_VERSION,
-        "kind": spec.KIND,
+        "apiVersion": resource.API_VERSION,
+        "kind": resource.KIND,
         "metadata": {
             "name": draw(NAMES),
             "namespace": draw(NAMESPACES),
@@ -93,7 +92,7 @@ def _resource(draw: Draw, must: Path) -> dict[str, Any]:
             "generation": 1,
             "annotations": draw(ANNOTATIONS),
         },
-        "spec": draw(model(spec.Spec, must)),
+        "spec": draw(model(resource.Spec, must)),
     }
 
 
@@ -139,7 +138,7 @@ def _model(draw: Draw, cls: type[Model], must: Path) -> dict[str, Any]:
         chosen |= set(random.Random(number).sample(optional, min(number % 4, len(optional))))
         if exclusive and not chosen & set(exclusive):
             chosen.add(exclusive[number % len(exclusive)])
-        if cls is spec.Spec:
+        if cls is resource.Spec:
             chosen.add("source")
         made = {
             name: draw(_field(cls, name, must[1:] if name == first else ()))
@@ -154,24 +153,24 @@ def _model(draw: Draw, cls: type[Model], must: Path) -> dict[str, Any]:
 
 def _agree(cls: type[Model], made: dict[str, Any], first: str) -> None:
     """Make fields agree that must, where chance would hardly ever; `first` has to stay."""
-    if cls is core.Metric:
+    if cls is autoscaling.Metric:
         kind = next(name for name in ONE_OF[cls] if name in made)
         made["type"] = kind[0].upper() + kind[1:]
-    if cls in (core.ShareTarget, core.ValueTarget):
+    if cls in (autoscaling.ShareTarget, autoscaling.ValueTarget):
         kind = next(name for name in ONE_OF[cls] if name in made)
         made["type"] = {"averageUtilization": "Utilization"}.get(kind, kind[0].upper() + kind[1:])
-    if cls is core.LabelExpression:
+    if cls is autoscaling.LabelExpression:
         if made["operator"] in ("In", "NotIn"):
             made["values"] = made.get("values") or ["a"]
         elif made.get("values"):
             made["operator"] = "In"
-    if cls is spec.BuildCache and "storageClassName" in made:
+    if cls is build.BuildCache and "storageClassName" in made:
         if first == "claimName":
             del made["storageClassName"]
         else:
             made.pop("claimName", None)
             made.setdefault("size", "1Gi")
-    if cls is spec.Build:
+    if cls is build.Build:
         if made.get("base") == "Custom":
             made.setdefault("baseImage", "alpine")
         elif "baseImage" in made and made.get("base", "Scratch") == "Scratch":
@@ -180,20 +179,25 @@ def _agree(cls: type[Model], made: dict[str, Any], first: str) -> None:
             made["packages"] = made.get("packages") or ["tzdata"]
         if made.get("packages") and made.get("toolchain") == "Mounted":
             made["toolchain"] = "Image"
-    if cls is spec.Probes:
+    if cls is resource.Probes:
         for name in ("startup", "liveness"):
             if "successThreshold" in made.get(name, {}):
                 made[name]["successThreshold"] = 1
-    if cls is spec.Rollout:
+    if cls is resource.Rollout:
         if made.get("maxUnavailable", 0) in (0, "0%") and made.get("maxSurge") in (0, "0%"):
             made["maxUnavailable"] = 1
         grace = made.get("terminationGracePeriodSeconds", 30)
         made["preStopSeconds"] = min(made.get("preStopSeconds", 0), grace - 1)
-    if cls in (core.ShareTarget, core.ValueTarget, core.PodsTarget, spec.BuildCache):
+    if cls in (
+        autoscaling.ShareTarget,
+        autoscaling.ValueTarget,
+        autoscaling.PodsTarget,
+        build.BuildCache,
+    ):
         for field in ("value", "averageValue", "size"):
             if field in made and not any(digit in str(made[field]) for digit in "123456789"):
                 made[field] = 1
-    if cls is core.Resources:
+    if cls is container.Resources:
         for part in ("requests", "limits"):
             for key in made.get(part, {}):
                 if "/" in key:
@@ -201,7 +205,7 @@ def _agree(cls: type[Model], made: dict[str, Any], first: str) -> None:
         extended = {k: v for k, v in made.get("requests", {}).items() if "/" in k}
         if extended:
             made["limits"] = {**made.get("limits", {}), **extended}
-    if cls is spec.Spec:
+    if cls is resource.Spec:
         ports = made.get("ports", [{"name": "http"}])
         for probe in made.get("probes", {}).values():
             for way in ("httpGet", "tcpSocket", "grpc"):
@@ -309,9 +313,9 @@ def _matching(pattern: str, longest: int) -> st.SearchStrategy[str]:
     return NUMBERS.map(lambda number: matching.text(pattern, longest, number))
 
 
-NAMES = _matching(spec.NAME_PATTERN, spec.NAME_LONGEST)
-NAMESPACES = _matching(spec.NAMESPACE_PATTERN, 63)
+NAMES = _matching(resource.NAME_PATTERN, resource.NAME_LONGEST)
+NAMESPACES = _matching(resource.NAMESPACE_PATTERN, 63)
 ASKED = st.text(max_size=8) | st.sampled_from(HOSTILE)
 ANNOTATIONS = st.fixed_dictionaries(
-    {}, optional={spec.REBUILD_ANNOTATION: ASKED, spec.RESTART_ANNOTATION: ASKED}
+    {}, optional={resource.REBUILD_ANNOTATION: ASKED, resource.RESTART_ANNOTATION: ASKED}
 )

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from goservice import fetch
+from goservice.fetch import main
 
 REAL_GIT = shutil.which("git") or "git"
 BACKEND = Path(subprocess.check_output([REAL_GIT, "--exec-path"], text=True).strip())
@@ -176,7 +176,7 @@ def fetching(log: Path, tree: Path) -> Run:
 
     def call(url: str, commit: str, **more: str) -> tuple[int, Report]:
         arguments = {"into": str(tree), "termination_log": str(log), **more}
-        code = fetch.main(url, commit, **arguments)  # type: ignore[arg-type]
+        code = main.main(url, commit, **arguments)  # type: ignore[arg-type]
         written = log.read_bytes()
         assert len(written) < 4096
         assert written.endswith(b"\n")

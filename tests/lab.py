@@ -8,14 +8,15 @@ from typing import Any
 
 import factories as f
 import world
-from goservice import errors, names, watch
-from goservice.cache import Cache
-from goservice.cluster import ACCESS
-from goservice.conditions import Type, find
-from goservice.metrics import Metrics
-from goservice.reconcile import Reconciler
+from goservice import errors, names
+from goservice.api.conditions import Type, find
+from goservice.cluster.kinds import ACCESS
+from goservice.loop.cache import Cache
+from goservice.loop.metrics import Metrics
+from goservice.loop.reconcile import Reconciler
 from goservice.settings import Settings
-from goservice.sources import Resolution
+from goservice.sources.polling import Resolution
+from goservice.watch import operator
 
 KEY = ("shop", "checkout")
 
@@ -64,7 +65,7 @@ class Lab:
     def start(self) -> None:
         """A new operator process: what was remembered is lost, the cache is listed anew."""
         self.cache = Cache()
-        for kind in watch.WATCHED:
+        for kind in operator.WATCHED:
             for manifest in self.world.all(kind):
                 self._saw("ADDED", manifest)
         self.operator = Reconciler(

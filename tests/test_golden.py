@@ -15,7 +15,11 @@ import pytest
 import yaml
 from kubernetes_validate import validate
 
-from goservice import cli, dockerfile, names, settings, spec
+from goservice import settings
+from goservice.api import parsing, resource
+from goservice.build import dockerfile
+from goservice.build.inputs import inputs_hash
+from goservice.cli import offline
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 
@@ -27,25 +31,25 @@ GIVEN = {"goservice.yaml", "settings.yaml"}
 HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
-def _dockerfile(service: spec.GoService, platform: settings.Settings) -> str:
-    inputs = names.inputs(service, platform, COMMIT)
+def _dockerfile(service: resource.GoService, platform: settings.Settings) -> str:
+    inputs = inputs_hash(service, platform, COMMIT)
     return dockerfile.render(service, platform, COMMIT, inputs)
 
 
-def _dockerignore(service: spec.GoService, platform: settings.Settings) -> str:
+def _dockerignore(service: resource.GoService, platform: settings.Settings) -> str:
     return dockerfile.dockerignore()
 
 
-def _objects(service: spec.GoService, platform: settings.Settings) -> str:
+def _objects(service: resource.GoService, platform: settings.Settings) -> str:
     """Every object but the ConfigMap, which the other files show."""
-    every = [o for o in cli.objects(service, platform, COMMIT) if o["kind"] != "ConfigMap"]
+    every = [o for o in offline.objects(service, platform, COMMIT) if o["kind"] != "ConfigMap"]
     for version in ("1.33", "1.37"):
         for manifest in every:
             validate(manifest, version, strict=True)
     return yaml.safe_dump_all(every, sort_keys=False, width=100)
 
 
-RENDERERS: Mapping[str, Callable[[spec.GoService, settings.Settings], str]] = {
+RENDERERS: Mapping[str, Callable[[resource.GoService, settings.Settings], str]] = {
     "Dockerfile": _dockerfile,
     "Dockerfile.dockerignore": _dockerignore,
     "objects.yaml": _objects,
@@ -59,7 +63,7 @@ def _made(case: Path) -> dict[str, str]:
     installed = data_dir("manifests") / "operator" / "settings.yaml"
     platform = settings.load(given if given.exists() else installed, {})
     try:
-        service = spec.parse(yaml.safe_load((case / "goservice.yaml").read_text()))
+        service = parsing.parse(yaml.safe_load((case / "goservice.yaml").read_text()))
     except InvalidSpec as error:
         return {"error.txt": "".join(f"{problem}\n" for problem in sorted(error.problems))}
     return {name: renderer(service, platform) for name, renderer in RENDERERS.items()}

@@ -17,7 +17,8 @@ from typing import Any
 import fieldpaths
 import validity
 from goservice import errors
-from goservice.cluster import HANDOVER_MANAGER, KINDS, MANAGER
+from goservice.cluster.kinds import KINDS
+from goservice.cluster.protocol import HANDOVER_MANAGER, MANAGER
 from history import History
 
 __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from goservice import conditions, kaniko, names, resources
-from goservice.conditions import Reason, timestamp
+from goservice import names, resources
+from goservice.api import conditions
+from goservice.api.conditions import Reason, timestamp
+from goservice.api.resource import GoService
+from goservice.build import kaniko
+from goservice.build.inputs import image_inputs, inputs_hash
 from goservice.observed import Observed, Question, annotation, as_number, condition, moment, owned
 from goservice.settings import Settings
-from goservice.spec import GoService
 
 Manifest = dict[str, Any]
 
@@ -172,7 +175,7 @@ def step(
     service: GoService, observed: Observed, settings: Settings, now: datetime, commit: str
 ) -> BuildStep:
     """What to build for a commit, if anything."""
-    inputs = names.inputs(service, settings, commit)
+    inputs = inputs_hash(service, settings, commit)
     jobs = attempts(service, observed)
     newest = _newest(service, observed, jobs, inputs)
     rebuild = pending_rebuild(service, observed)
@@ -497,7 +500,7 @@ def _highest(service: GoService, observed: Observed, jobs: Iterable[Attempt], in
 
 
 def _hashes(service: GoService, settings: Settings, commit: str) -> dict[str, str]:
-    inputs = names.build_inputs(service, settings, commit)
+    inputs = image_inputs(service, settings, commit)
     reach = inputs.pop("settings")
     inputs.pop("commit")
     return {names.SPEC_HASH: names.digest_of(inputs), names.SETTINGS_HASH: names.digest_of(reach)}

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from goservice import names, plan, spec
-from goservice.conditions import timestamp
+from goservice import names, plan
+from goservice.api import resource
+from goservice.api.conditions import timestamp
 
 LONGEST = 1024
 
@@ -24,8 +25,8 @@ def manifest(body: Mapping[str, Any], event: plan.Event, now: datetime) -> dict[
             "namespace": metadata["namespace"],
         },
         "involvedObject": {
-            "apiVersion": spec.API_VERSION,
-            "kind": spec.KIND,
+            "apiVersion": resource.API_VERSION,
+            "kind": resource.KIND,
             "name": metadata["name"],
             "namespace": metadata["namespace"],
             "uid": metadata["uid"],

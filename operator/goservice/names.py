@@ -9,45 +9,61 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from goservice import spec
-from goservice.settings import Settings
-from goservice.spec import GROUP, GoService
-from goservice.spec.types import LARGEST, amount
+from goservice.api.resource import GROUP, GoService
 
 OPERATOR = "goservice-operator"
 """Field manager, managed-by label and everything that installs the operator."""
+
 HANDOVER = "goservice-operator-handover"
 """The second field manager, which holds `replicas` while it changes hands."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
+
 COMPONENT = "app.kubernetes.io/component"
+
 SERVICE = f"{GROUP}/service"
 
 COMMIT = f"{GROUP}/commit"
+
 INPUTS = f"{GROUP}/inputs"
+
 ATTEMPT = f"{GROUP}/attempt"
+
 TRIGGER = f"{GROUP}/trigger"
+
 TEMPLATE = f"{GROUP}/template"
 """Hash of the pod template's inputs."""
+
 GO_VERSION = f"{GROUP}/go-version"
+
 REBUILD_HANDLED = f"{GROUP}/rebuild-handled-at"
+
 RESTART_HANDLED = f"{GROUP}/restart-handled-at"
+
 RESTARTED_AT = f"{GROUP}/restarted-at"
+
 RENDERED = f"{GROUP}/rendered"
 """Hash of the pod template as this operator version wrote it."""
+
 APPLIED = f"{GROUP}/applied"
 """Hash of the object as it was applied, so that a field that is no longer wanted is seen too."""
+
 USER_ID = f"{GROUP}/user-id"
+
 TIME_ZONE = f"{GROUP}/time-zone"
+
 REPLICAS_OF = f"{GROUP}/replicas-of"
 """Who writes `replicas`: GoService or Autoscaler."""
+
 GENERATION = f"{GROUP}/generation"
+
 TRIES = f"{GROUP}/tries"
 """How many builds in a row a platform failure has ended, this one counted."""
+
 SPEC_HASH = f"{GROUP}/spec-hash"
+
 SETTINGS_HASH = f"{GROUP}/settings-hash"
 
 Canonical = dict[str, Any]
@@ -124,79 +140,6 @@ def digest_of(value: Canonical) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
-def build_inputs(service: GoService, settings: Settings, commit: str) -> Canonical:
-    """Everything that reaches the image, and nothing else; defaults are left out.
-
-    A new field with a default changes no hash. The recorded hashes in the tests hold this.
-    """
-    written = spec.dump(service.spec)
-    git = written.get("source", {}).get("git", {})
-    build = {
-        key: value
-        for key, value in written.get("build", {}).items()
-        if key not in ("resources", "timeoutSeconds", "history", "toolchain", "cache")
-    }
-    image = written["image"]
-    return {
-        "commit": commit,
-        "git": {key: git[key] for key in ("url", "directory") if key in git},
-        "build": build,
-        "repository": image["repository"],
-        **{key: image[key] for key in ("tag",) if key in image},
-        **{key: written[key] for key in ("user", "timeZone") if key in written},
-        "name": service.name,
-        **_revision_if_shown(service),
-        "settings": _settings_that_reach(service, settings),
-    }
-
-
-def _revision_if_shown(service: GoService) -> Canonical:
-    """The revision, where a linked variable shows it; the tag does not reach the image's content."""
-    git = service.spec.source.git if service.spec.source else None
-    texts = [variable.value for variable in service.spec.build.variables]
-    shown = any("$(REVISION)" in text for text in texts)
-    return {"revision": git.revision} if shown and git and git.revision else {}
-
-
-def _settings_that_reach(service: GoService, settings: Settings) -> Canonical:
-    """The platform's values that this service's image is made with."""
-    build = service.spec.build
-    images = settings.images
-    bases = {"Busybox": images.busybox, "Alpine": images.alpine, "Distroless": images.distroless}
-    reach: Canonical = {}
-    if build.builder_image is None:
-        reach["builder"] = images.builder
-    if build.base_image is None and build.base.value in bases:
-        reach["base"] = bases[build.base.value]
-    if build.modules.proxy is None:
-        reach["moduleProxy"] = settings.builds.module_proxy
-    if build.packages and build.package_mirror is None and settings.builds.package_mirror:
-        reach["packageMirror"] = settings.builds.package_mirror
-    return reach
-
-
-def inputs(service: GoService, settings: Settings, commit: str) -> str:
-    """The hash of the build's inputs: ten lower case hex characters."""
-    return digest_of(build_inputs(service, settings, commit))
-
-
 def event(uid: str, reason: str, message: str) -> str:
     """The name of an event: the same transition has the same name."""
     return digest_of({"uid": uid, "reason": reason, "message": message})
-
-
-def same_quantity(live: object, wanted: object) -> bool:
-    """Whether the API server keeps a quantity as another one: it writes 1000m as 1.
-
-    It keeps at most an int64 (but for some of few digits), and rounds up to billionths; what pods and
-    claims ask for to thousandths.
-    """
-    try:
-        kept, asked = amount(str(live)), amount(str(wanted))
-    except ValueError:
-        return False
-    capped = min(asked, Decimal(LARGEST))
-    return kept == asked or kept in (capped.quantize(step, ROUND_CEILING) for step in _STEPS)
-
-
-_STEPS = (Decimal("1e-9"), Decimal("1e-3"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from goservice import names
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
+from goservice.quantity import same_quantity
 
 Manifest = dict[str, Any]
 
@@ -133,4 +133,4 @@ def covers(live: Any, wanted: Any) -> bool:
         )
     if live == wanted:
         return True
-    return names.same_quantity(live, wanted)
+    return same_quantity(live, wanted)

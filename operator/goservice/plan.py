@@ -14,13 +14,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from goservice import builds, kaniko, names, resources, workload
+from goservice import builds, names, resources, workload
+from goservice.api.conditions import Condition, Reason, Type, find, known, merged
+from goservice.api.resource import GoService
+from goservice.build import kaniko
 from goservice.builds import Attempt, BuildStep
-from goservice.conditions import Condition, Reason, Type, find, known, merged
 from goservice.errors import InvalidSpec
 from goservice.observed import Observed, Question, Resolution, annotation, as_number, covers
 from goservice.settings import Settings
-from goservice.spec import GoService
 from goservice.workload import Workload
 
 Manifest = dict[str, Any]

@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice import dockerfile, kaniko, names, spec
+from goservice import names
+from goservice.api import parsing, resource
+from goservice.api.container import ContainerPort, Probe
+from goservice.api.resource import GoService
+from goservice.build import dockerfile, kaniko
+from goservice.quantity import LARGEST, amount
 from goservice.settings import Settings
-from goservice.spec import GoService
-from goservice.spec.core import ContainerPort, Probe
-from goservice.spec.types import LARGEST, amount
 
 Manifest = dict[str, Any]
 
@@ -46,8 +48,8 @@ def _metadata(service: GoService, name: str, component: str) -> Manifest:
         "labels": names.labels(service, component),
         "ownerReferences": [
             {
-                "apiVersion": spec.API_VERSION,
-                "kind": spec.KIND,
+                "apiVersion": resource.API_VERSION,
+                "kind": resource.KIND,
                 "name": service.name,
                 "uid": service.uid,
                 "controller": True,
@@ -200,7 +202,7 @@ def image_of(deployment: Mapping[str, Any] | None) -> str:
 
 def template_inputs(service: GoService, settings: Settings, running: Running) -> str:
     """The hash of everything that reaches the pod template; an operator version is no part of it."""
-    written = spec.dump(service.spec)
+    written = parsing.dump(service.spec)
     reach: Manifest = {
         key: written[key]
         for key in ("ports", "args", "env", "envFrom", "resources", "probes")

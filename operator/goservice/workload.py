@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from goservice import kaniko, names, resources
-from goservice.conditions import Condition, Reason, Type
+from goservice import names, resources
+from goservice.api.conditions import Condition, Reason, Type
+from goservice.api.resource import GoService
+from goservice.build import kaniko
 from goservice.observed import Observed, Question, annotation, condition, covers, moment
 from goservice.settings import Settings
-from goservice.spec import GoService
 
 Manifest = dict[str, Any]
 

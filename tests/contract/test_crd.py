@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from goservice import conditions, crd, spec
+from goservice.api import build, conditions, crd, resource
 from goservice.data import data_dir
 
 FILE = data_dir("crds") / "goservices.goservice.dev.yaml"
@@ -101,7 +101,14 @@ def test_map_lists_have_keys_that_are_required(path: str, node: Schema, in_list:
 def test_every_rule_of_the_models_is_in_it() -> None:
     written = [rule for _, node, _ in NODES for rule in node.get("x-kubernetes-validations", ())]
     messages = {rule["message"] for rule in written}
-    models = [spec.Spec, spec.Build, spec.CopiedFile, spec.User, spec.Autoscaling, spec.Rollout]
+    models = [
+        resource.Spec,
+        build.Build,
+        build.CopiedFile,
+        resource.User,
+        resource.Autoscaling,
+        resource.Rollout,
+    ]
     assert {rule.message for model in models for rule in model.rules} <= messages
     paths = {rule.get("fieldPath") for rule in written}
     assert {".baseImage", ".packageMirror", ".source", ".minReplicas"} <= paths
@@ -122,7 +129,7 @@ def test_what_a_user_leaves_out_is_filled_in_as_the_parser_does() -> None:
 def test_names_columns_and_subresources() -> None:
     definition = crd.definition()
     names = definition["spec"]["names"]
-    assert definition["metadata"]["name"] == f"{names['plural']}.{spec.GROUP}"
+    assert definition["metadata"]["name"] == f"{names['plural']}.{resource.GROUP}"
     assert names["shortNames"] == ["gsvc"]
     assert names["categories"] == ["all"]
     version = _version()

@@ -15,7 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 import reference
-from goservice import cli, conditions, spec
+from goservice.api import conditions, resource
+from goservice.cli import main
 
 ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
@@ -63,7 +64,7 @@ def leaves(node: Any, path: str = "") -> Iterator[str]:
 
 def test_every_field_has_a_value_that_is_tried() -> None:
     tried = tuple(reference.PROBES)
-    for path in leaves(reference.crd.schema(spec.Spec)):
+    for path in leaves(reference.crd.schema(resource.Spec)):
         assert any(path == known or path.startswith(f"{known}.") for known in tried), path
 
 
@@ -111,7 +112,7 @@ def examples() -> Iterator[Any]:
             re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
         ):
             body = yaml.safe_load(block)
-            if body.get("kind", spec.KIND) == spec.KIND and "spec" in body:
+            if body.get("kind", resource.KIND) == resource.KIND and "spec" in body:
                 yield pytest.param(body, id=f"{page.name}-{number}")
 
 
@@ -125,11 +126,11 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("body", EXAMPLES)
 def test_every_example_is_valid(body: dict[str, Any]) -> None:
     head = {
-        "apiVersion": spec.API_VERSION,
-        "kind": spec.KIND,
+        "apiVersion": resource.API_VERSION,
+        "kind": resource.KIND,
         "metadata": {"name": "checkout", "namespace": "shop"},
     }
-    done = CliRunner().invoke(cli.main, ["validate", "-f", "-"], yaml.safe_dump({**head, **body}))
+    done = CliRunner().invoke(main.main, ["validate", "-f", "-"], yaml.safe_dump({**head, **body}))
     assert done.exit_code == 0, done.output
 
 
@@ -156,7 +157,7 @@ def test_the_overlay_of_the_install_is_one(tmp_path: Path) -> None:
 
 def test_every_command_is_in_the_changelog() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    for name, command in cli.main.commands.items():
+    for name, command in main.main.commands.items():
         if not command.hidden:
             assert f"`{name}`" in changelog
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import pytest
 
-from goservice import skopeo
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
+from goservice.build import skopeo
 from ports import free_port
 
 DOCKER = "application/vnd.docker."

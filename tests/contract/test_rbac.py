@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from goservice.cluster import ACCESS
+from goservice.cluster.kinds import ACCESS
 
 RBAC = Path(__file__).parents[2] / "manifests" / "rbac.yaml"
 

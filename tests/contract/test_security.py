@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 import factories as f
-from goservice import crd, kaniko, names, settings, spec
+from goservice import names, settings
+from goservice.api import crd, parsing, resource
+from goservice.build import kaniko
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 
@@ -99,7 +101,7 @@ def test_the_rights_on_the_page_are_the_manifests() -> None:
 
 # --- what the API does not offer ---------------------------------------------------------------------
 
-SCHEMA = crd.schema(spec.Spec)
+SCHEMA = crd.schema(resource.Spec)
 FORBIDDEN = {
     "namespace", "serviceAccountName", "serviceAccount", "automountServiceAccountToken",
     "hostNetwork", "hostPID", "hostIPC", "hostPath", "hostPort", "hostUsers", "host",
@@ -180,7 +182,7 @@ def test_a_name_of_any_length_is_refused_in_words(length: int) -> None:
     body = f.body()
     body["metadata"]["name"] = "n" * length
     with pytest.raises(InvalidSpec, match=r"metadata\.name: must be at most 40"):
-        spec.parse(body)
+        parsing.parse(body)
 
 
 def test_the_templates_call_nothing() -> None:

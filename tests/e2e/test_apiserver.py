@@ -30,8 +30,9 @@ import corpus
 import factories
 import generate
 from controlplane import Actor, ControlPlane, Operator, Repository, until
-from goservice import cli, spec
-from goservice.cluster import KINDS
+from goservice.api import parsing
+from goservice.cli import offline
+from goservice.cluster.kinds import KINDS
 from goservice.errors import InvalidSpec
 from goservice.observed import covers
 
@@ -385,12 +386,12 @@ def test_the_api_server_takes_every_object_of_resources_made_by_chance(bed: Bed)
     @hypothesis.given(made=generate.resources())
     def takes(made: dict[str, Any]) -> None:
         try:
-            service = spec.parse(made)
+            service = parsing.parse(made)
         except InvalidSpec:
             hypothesis.reject()
         metadata = {"name": service.name, "namespace": "default"}
         assert bed.plane.refusal({**made, "metadata": metadata}) == ""
-        for manifest in cli.objects(service, factories.SETTINGS, factories.COMMIT):
+        for manifest in offline.objects(service, factories.SETTINGS, factories.COMMIT):
             manifest["metadata"]["namespace"] = "default"
             made_of_it = bed.plane.would_make(manifest)
             assert made_of_it["kind"] == manifest["kind"], made_of_it.get("message")

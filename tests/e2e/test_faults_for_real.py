@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from forreal import campaign
-from goservice.watch import WATCHED
+from goservice.watch.operator import WATCHED
 
 pytestmark = pytest.mark.e2e
 

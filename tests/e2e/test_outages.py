@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from controlplane import Actor, ControlPlane, Operator, Repository, until
-from goservice.watch import WATCHED
+from goservice.watch.operator import WATCHED
 from proxy import Proxy
 
 pytestmark = pytest.mark.e2e

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from faults.actors import Actors
-from goservice import names, resources, spec
+from goservice import names, resources
+from goservice.api import resource
 from goservice.observed import owned
 from world import World
 
@@ -41,7 +42,7 @@ class Witness:
         self._actors = actors
         self._before: dict[Key, Manifest] = {}
         self._pinned: set[str] = set()
-        for kind in (spec.KIND, "Deployment"):
+        for kind in (resource.KIND, "Deployment"):
             for manifest in world.all(kind):
                 self._before[_key(manifest)] = manifest
         world.on_change(self._saw)
@@ -52,7 +53,7 @@ class Witness:
             return
         if change != "MODIFIED":
             self.counts[change, kind, manifest["metadata"]["name"]] += 1
-        digest = manifest["spec"]["image"].get("digest") if kind == spec.KIND else None
+        digest = manifest["spec"]["image"].get("digest") if kind == resource.KIND else None
         if digest:
             self._pinned.add(digest)
         before = self._before.get(key)
@@ -72,7 +73,7 @@ class Witness:
 
     def service(self, namespace: str, name: str) -> Manifest | None:
         """A GoService now."""
-        return self._world.find(spec.KIND, namespace, name)
+        return self._world.find(resource.KIND, namespace, name)
 
     def may_run(self, digest: str) -> bool:
         """Whether an image comes from a successful Job or from the spec."""
@@ -240,7 +241,7 @@ def judged(run: Run, reference: Run) -> list[str]:
 def end_state(world: World, *, any_attempt: bool = False) -> Manifest:
     """All objects but events, without what differs between equal runs."""
     shown: Manifest = {}
-    for kind in (spec.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
+    for kind in (resource.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
                  "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
         for manifest in world.all(kind):
             shown[f"{kind}/{manifest['metadata']['name']}"] = masked(manifest)
@@ -256,14 +257,14 @@ def without_races(counts: Counter[tuple[str, str, str]]) -> Counter[tuple[str, s
     """Creations and deletions that do not depend on who comes first: of Jobs, and of what serves."""
     result: Counter[tuple[str, str, str]] = Counter()
     for (change, kind, name), count in counts.items():
-        if kind in ("Job", "Deployment", "Service", spec.KIND):
+        if kind in ("Job", "Deployment", "Service", resource.KIND):
             result[change, kind, re.sub(r"-\d+$", "-N", name)] += count
     return result
 
 
 def orphans(world: World) -> list[str]:
     """Our objects whose owner is not there."""
-    present = {m["metadata"]["uid"] for kind in (spec.KIND, "Job") for m in world.all(kind)}
+    present = {m["metadata"]["uid"] for kind in (resource.KIND, "Job") for m in world.all(kind)}
     found = []
     for kind in ("ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
                  "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip

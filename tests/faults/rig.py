@@ -14,10 +14,11 @@ from faults.plan import Script
 from faults.server import FaultyServer, Killed
 from faults.streams import Watches
 from faults.virtual import VirtualLoop
-from goservice import conditions, metrics, spec
-from goservice.cluster import ACCESS
-from goservice.sources import Sources
-from goservice.watch import Operator
+from goservice.api import conditions, resource
+from goservice.cluster.kinds import ACCESS
+from goservice.loop import metrics
+from goservice.sources.polling import Sources
+from goservice.watch.operator import Operator
 from world import World
 
 Manifest = dict[str, Any]
@@ -161,12 +162,12 @@ class Rig:
             live["spec"] = {key: value for key, value in live["spec"].items() if value is not None}
 
         with self.actors.writing("user"):
-            self.world.edit(spec.KIND, *KEY, change)
+            self.world.edit(resource.KIND, *KEY, change)
 
     def delete(self) -> None:
         """Delete the GoService."""
         with self.actors.writing("user"):
-            self.world.remove(spec.KIND, *KEY)
+            self.world.remove(resource.KIND, *KEY)
 
     async def until(self, what: str, found: Callable[[], object]) -> None:
         """Wait for something to come true, in bounded virtual time."""
@@ -182,7 +183,7 @@ class Rig:
 
     def service(self) -> Manifest:
         """The GoService, empty if there is none."""
-        return self.world.find(spec.KIND, *KEY) or {}
+        return self.world.find(resource.KIND, *KEY) or {}
 
     def deployment(self) -> Manifest:
         """The Deployment, empty if there is none."""

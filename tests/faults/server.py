@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from faults.plan import Fault, Script
 from goservice import errors
-from goservice.cluster import MANAGER, Manifests
 from goservice.cluster.answers import refusal
+from goservice.cluster.protocol import MANAGER, Manifests
 from world import World
 
 Manifest = dict[str, Any]

@@ -5,8 +5,9 @@ from typing import Any
 
 from faults.plan import Fault, Script
 from faults.virtual import VirtualLoop
-from goservice import names, spec
-from goservice.watch import WATCHED, Operator
+from goservice import names
+from goservice.api import resource
+from goservice.watch.operator import WATCHED, Operator
 from world import World
 
 Manifest = dict[str, Any]
@@ -144,7 +145,7 @@ class Watches:
 
 def _selected(manifest: Manifest) -> bool:
     labels = manifest["metadata"].get("labels") or {}
-    return manifest["kind"] == spec.KIND or labels.get(names.MANAGED_BY) == names.OPERATOR
+    return manifest["kind"] == resource.KIND or labels.get(names.MANAGED_BY) == names.OPERATOR
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str]:

@@ -18,12 +18,13 @@ import factories
 from faults.actors import digest
 from faults.oracles import TIMES
 from faults.server import Killed
-from goservice import errors, names, resources, spec
-from goservice.cache import Cache
-from goservice.cluster import ACCESS
-from goservice.reconcile import Memory, Reconciler
-from goservice.sources import Resolution
-from goservice.watch import WATCHED
+from goservice import errors, names, resources
+from goservice.api import resource
+from goservice.cluster.kinds import ACCESS
+from goservice.loop.cache import Cache
+from goservice.loop.reconcile import Memory, Reconciler
+from goservice.sources.polling import Resolution
+from goservice.watch.operator import WATCHED
 from world import Request, World
 
 Manifest = dict[str, Any]
@@ -103,7 +104,7 @@ def beginning() -> State:
     del body["metadata"]["uid"], body["metadata"]["generation"]
     made = world.add(body)
     cache = Cache()
-    cache.put(spec.KIND, made)
+    cache.put(resource.KIND, made)
     return State(world.snapshot(), cache, Memory())
 
 
@@ -205,12 +206,12 @@ class Bench:
 
     def edit(self) -> bool:
         """The user changes the environment, once."""
-        service = self.world.find(spec.KIND, *KEY)
+        service = self.world.find(resource.KIND, *KEY)
         if not self._state.edits or service is None:
             return False
         self._state.edits -= 1
         variables = [{"name": "A", "value": "b"}]
-        self.world.edit(spec.KIND, *KEY, lambda live: live["spec"].update(env=variables))
+        self.world.edit(resource.KIND, *KEY, lambda live: live["spec"].update(env=variables))
         return True
 
     def _restart(self) -> None:
@@ -389,7 +390,7 @@ def _end(frozen: bytes, violations: list[str]) -> str:
     state: State = pickle.loads(frozen)
     world = World()
     world.restore(state.world)
-    status = (world.find(spec.KIND, *KEY) or {}).get("status", {})
+    status = (world.find(resource.KIND, *KEY) or {}).get("status", {})
     reasons = {c["type"]: f"{c['status']} {c['reason']}" for c in status.get("conditions", ())}
     jobs, ready = len(world.all("Job")), reasons.get("Ready", "")
     if jobs != 1 or ready != "True Serving":

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from goservice.cluster import KINDS, MANAGER
+from goservice.cluster.kinds import KINDS
+from goservice.cluster.protocol import MANAGER
 
 WRITES = ("POST", "PATCH", "PUT", "DELETE")
 

@@ -21,7 +21,7 @@ from faults.plan import KILLS, Fault, Point, Script, Strike
 from forreal.lanes import Lane
 from forreal.lives import BROKEN, STORIES, Life, Telling, create
 from forreal.stage import Stage, staged
-from goservice.watch import WATCHED
+from goservice.watch.operator import WATCHED
 
 ERRORS = (
     Fault.CONFLICT,

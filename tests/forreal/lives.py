@@ -15,7 +15,7 @@ from faults.plan import Fault, Point, Script, Strike, role
 from forreal.lanes import Lane
 from forreal.stage import Stage
 from forreal.witness import SEEN, tallied
-from goservice import spec
+from goservice.api import resource
 
 FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
 POLL_SECONDS = 2
@@ -73,8 +73,8 @@ class Life:
         self.push(FIRST)
         git = {"url": self.stage.heads.url(self.name)}
         manifest = {
-            "apiVersion": spec.API_VERSION,
-            "kind": spec.KIND,
+            "apiVersion": resource.API_VERSION,
+            "kind": resource.KIND,
             "metadata": {"name": self.name, "namespace": self.lane.name},
             "spec": {
                 "source": {"git": git, "pollIntervalSeconds": POLL_SECONDS},
@@ -99,7 +99,7 @@ class Life:
     # --- what there is ------------------------------------------------------------------------------
 
     def _body(self) -> dict[str, Any]:
-        return self.stage.witness.get(spec.KIND, *self.key)
+        return self.stage.witness.get(resource.KIND, *self.key)
 
     def _objects(self) -> list[dict[str, Any]]:
         return [m for kind in SEEN for m in self.stage.witness.all(kind, self.key)]

@@ -10,9 +10,9 @@ from typing import Any
 from benchmarks import http
 
 from faults.plan import role
-from goservice import names, spec
-from goservice.cluster import KINDS
-from goservice.cluster.kinds import path
+from goservice import names
+from goservice.api import resource
+from goservice.cluster.kinds import KINDS, path
 from goservice.observed import condition, owned
 
 Manifest = dict[str, Any]
@@ -44,7 +44,9 @@ class Witness:
 
     async def _follow(self, kind: str) -> None:
         where = path(KINDS[kind], None, "")
-        async for change, manifest in self._client.watch(where, "" if kind == spec.KIND else OURS):
+        async for change, manifest in self._client.watch(
+            where, "" if kind == resource.KIND else OURS
+        ):
             if change != "BOOKMARK":
                 self.saw(kind, change, {**manifest, "kind": kind})
 
@@ -75,7 +77,7 @@ class Witness:
 
     def ready(self, life: Life) -> tuple[str, str]:
         """Ready's status and reason if it speaks of the newest generation."""
-        body = self.get(spec.KIND, *life)
+        body = self.get(resource.KIND, *life)
         if not body or body.get("status", {}).get("observedGeneration") != _generation(body):
             return "", ""
         found = condition(body, "Ready")
@@ -83,7 +85,7 @@ class Witness:
 
     def strays(self, life: Life) -> list[str]:
         """The objects of a life that do not belong to its resource as it is now."""
-        uid = self.get(spec.KIND, *life)["metadata"]["uid"]
+        uid = self.get(resource.KIND, *life)["metadata"]["uid"]
         found = [m for kind in SEEN[1:] if kind != "Pod" for m in self.all(kind, life)]
         wrong = [m for m in found if not owned(m, uid)]
         return [f"{m['kind']} {m['metadata']['name']} has another owner" for m in wrong]
@@ -120,7 +122,7 @@ class Witness:
     def _unserved(self, change: str, deployment: Manifest, before: Manifest | None) -> str:
         if change == "DELETED":
             namespace, name = life_of(deployment)
-            body = self.get(spec.KIND, namespace, name)
+            body = self.get(resource.KIND, namespace, name)
             asked = not body or "deletionTimestamp" in body["metadata"]
             return "" if asked else "the Deployment was deleted"
         wanted = deployment["spec"]
@@ -134,7 +136,7 @@ class Witness:
 def life_of(manifest: Manifest) -> Life:
     """The GoService that an object is or belongs to."""
     metadata = manifest["metadata"]
-    if manifest["kind"] == spec.KIND:
+    if manifest["kind"] == resource.KIND:
         return metadata["namespace"], metadata["name"]
     return metadata["namespace"], metadata["labels"][names.SERVICE]
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from goservice.cache import Cache, slim
-from goservice.metrics import Metrics
+from goservice.loop.cache import Cache, slim
+from goservice.loop.metrics import Metrics
 
 KEY = ("shop", "checkout")
 

@@ -17,8 +17,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 import factories as f
-from goservice import cli, errors, plan, spec
+from goservice import errors, plan
+from goservice.api import parsing, resource
 from goservice.cli import logs, rebuild, status, target
+from goservice.cli.main import kubectl_complete, main
 from goservice.cli.words import Trouble
 from world import Request, World
 
@@ -31,7 +33,7 @@ def run(
     env: dict[str, str] | None = None,
     color: bool = False,
 ) -> Result:
-    return CliRunner(env=env).invoke(cli.main, arguments, input=given, color=color)
+    return CliRunner(env=env).invoke(main, arguments, input=given, color=color)
 
 
 def test_validate_accepts_the_sample() -> None:
@@ -141,14 +143,14 @@ def test_the_story_of_a_failed_build() -> None:
         ],
     )
     decided = plan.decide(service, f.observed(job, pod), f.SETTINGS, f.NOW)
-    text = cli.story({**f.body(), "status": json.loads(json.dumps(decided.status))})
+    text = status.story({**f.body(), "status": json.loads(json.dumps(decided.status))})
     assert "CompileFailed" in text
     assert "undefined: x" in text
     assert f"kubectl logs -n shop job/{job['metadata']['name']} -c build" in text
-    assert "has not seen it" in cli.story(f.body())
+    assert "has not seen it" in status.story(f.body())
 
 
-COMMANDS = [name for name, command in cli.main.commands.items() if not command.hidden]
+COMMANDS = [name for name, command in main.commands.items() if not command.hidden]
 
 
 def test_help_shows_examples_and_exit_codes() -> None:
@@ -348,7 +350,7 @@ def reported(world: World, name: str, state: str, reason: str, **more: Any) -> N
     ready = {"type": "Ready", "status": state, "reason": reason, "message": f"{reason}."}
     conditions = [ready, *more.pop("conditions", ())]
     world.set_status(
-        spec.KIND, "shop", name, {"observedGeneration": 1, "conditions": conditions, **more}
+        resource.KIND, "shop", name, {"observedGeneration": 1, "conditions": conditions, **more}
     )
 
 
@@ -403,7 +405,7 @@ async def test_status_ends_as_the_service_is(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["conditions"][0]["reason"] == "CompileFailed"
     reported(world, "a", "True", "Serving")
     assert await status.show(world, "shop", "a", "text", watch=True) == 0
-    world.edit(spec.KIND, "shop", "a", lambda body: body["spec"].update(replicas=2))
+    world.edit(resource.KIND, "shop", "a", lambda body: body["spec"].update(replicas=2))
     assert await status.show(world, "shop", "a", "text", watch=False) == 1
     assert "has not acted on the newest change" in capsys.readouterr().out
 
@@ -441,7 +443,7 @@ def test_the_story_names_what_is_wrong_beside_ready() -> None:
         ],
         "warnings": [{"field": "spec.env", "message": "look"}],
     }
-    text = click.unstyle(cli.story(body))
+    text = click.unstyle(status.story(body))
     assert f"SourceResolved GitUnavailable: {said}" in text
     assert "Warning  spec.env: look" in text
 
@@ -489,14 +491,14 @@ async def test_rebuild_writes_the_request_and_nothing_else(
     added(world, "held", suspend=True)
     added(world, "pinned", image={"repository": "r.example.com/a", "digest": f.DIGEST})
     assert await rebuild.request(world, "shop", "a") == 0
-    live = world.find(spec.KIND, "shop", "a")
+    live = world.find(resource.KIND, "shop", "a")
     assert live is not None
-    assert spec.REBUILD_ANNOTATION in live["metadata"]["annotations"]
+    assert resource.REBUILD_ANNOTATION in live["metadata"]["annotations"]
     await rebuild.request(world, "shop", "held")
     assert "suspended" in capsys.readouterr().out
     with pytest.raises(Trouble, match=r"spec\.image\.digest is set"):
         await rebuild.request(world, "shop", "pinned")
-    assert world.writes == [("patch", spec.KIND, "a"), ("patch", spec.KIND, "held")]
+    assert world.writes == [("patch", resource.KIND, "a"), ("patch", resource.KIND, "held")]
 
 
 # --- logs -------------------------------------------------------------------------------------------
@@ -504,7 +506,7 @@ async def test_rebuild_writes_the_request_and_nothing_else(
 
 def building(world: World) -> dict[str, Any]:
     """A service whose build has a Job; the Job."""
-    service = spec.parse(world.add(f.body()))
+    service = parsing.parse(world.add(f.body()))
     job = world.add(f.job(service))
     build = {"name": job["metadata"]["name"], "phase": "Running"}
     reported(world, "checkout", "Unknown", "Building", build=build)
@@ -594,7 +596,7 @@ async def test_following_says_what_it_waits_for_on_stderr(
         await asyncio.sleep(0.1)
         said += capsys.readouterr().err
     assert "waiting for container fetch: ImagePullBackOff: no such image" in said
-    world.remove(spec.KIND, "shop", "checkout")
+    world.remove(resource.KIND, "shop", "checkout")
     with pytest.raises(errors.NotFound):
         await following
 
@@ -626,7 +628,7 @@ def test_colours_are_for_terminals_and_no_color_switches_them_off() -> None:
 
 def completed(*words: str, monkeypatch: pytest.MonkeyPatch, out: pytest.CaptureFixture[str]) -> str:
     monkeypatch.setattr("sys.argv", ["kubectl_complete-goservice", *words])
-    cli.kubectl_complete()
+    kubectl_complete()
     return out.readouterr().out
 
 

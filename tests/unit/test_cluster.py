@@ -12,8 +12,9 @@ import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from goservice import cluster, errors
-from goservice.metrics import Metrics
+from goservice import errors
+from goservice.cluster import bucket, client, kinds, protocol
+from goservice.loop.metrics import Metrics
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -51,13 +52,13 @@ def refuses(status: int, reason: str, message: str = "no", **headers: str) -> An
 @asynccontextmanager
 async def connected(
     server: Server, tmp_path: Path, **options: Any
-) -> AsyncIterator[cluster.KubernetesCluster]:
+) -> AsyncIterator[client.KubernetesCluster]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     async with TestServer(app) as site:
         file = tmp_path / "kubeconfig"
         file.write_text(kubeconfig(str(site.make_url(""))))
-        async with cluster.connect(str(file), **options) as connection:
+        async with client.connect(str(file), **options) as connection:
             yield connection
 
 
@@ -96,7 +97,7 @@ async def test_apply_is_server_side_and_strict(tmp_path: Path) -> None:
     server = Server(says(deployment()))
     async with connected(server, tmp_path) as c:
         await c.apply(deployment())
-        await c.apply(deployment(), manager=cluster.HANDOVER_MANAGER, force=False)
+        await c.apply(deployment(), manager=protocol.HANDOVER_MANAGER, force=False)
         await c.apply_status({**deployment(), "status": {}})
     path = "/apis/apps/v1/namespaces/shop/deployments/checkout"
     query = {"fieldManager": "goservice-operator", "force": "true", "fieldValidation": "Strict"}
@@ -246,7 +247,7 @@ async def test_silence_ends(tmp_path: Path) -> None:
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text(kubeconfig("http://127.0.0.1:9"))
-    async with cluster.connect(str(file)) as c:
+    async with client.connect(str(file)) as c:
         with pytest.raises(errors.Unavailable, match="no answer from the API server"):
             await c.get("Pod", "shop", "p")
 
@@ -329,7 +330,7 @@ async def test_no_configuration_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(errors.SettingsError, match="no connection to a cluster"):
-        async with cluster.connect():
+        async with client.connect():
             pass
 
 
@@ -340,7 +341,7 @@ async def test_inside_a_cluster_the_service_account_is_used(
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.delenv("KUBERNETES_SERVICE_PORT", raising=False)
     with pytest.raises(errors.SettingsError, match="Service host/port is not set"):
-        async with cluster.connect():
+        async with client.connect():
             pass
 
 
@@ -351,19 +352,19 @@ async def test_tokens_are_promised_in_order() -> None:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    bucket = cluster.TokenBucket(10, 2, clock=lambda: now, sleep=sleep)
+    tokens = bucket.TokenBucket(10, 2, clock=lambda: now, sleep=sleep)
     for _ in range(4):
-        await bucket.take()
+        await tokens.take()
     assert slept == pytest.approx([0.1, 0.2])
     now = 10.0
     slept.clear()
     for _ in range(3):
-        await bucket.take()
+        await tokens.take()
     assert slept == pytest.approx([0.1])
 
 
 def test_the_operator_asks_for_no_secret_and_for_nothing_by_wildcard() -> None:
-    assert not any("secret" in resource for resource in cluster.ACCESS)
-    assert not any("*" in resource for resource in cluster.ACCESS)
-    known = {kind.resource for kind in cluster.KINDS.values()}
-    assert {resource.partition("/")[0] for resource in cluster.ACCESS} == known
+    assert not any("secret" in resource for resource in kinds.ACCESS)
+    assert not any("*" in resource for resource in kinds.ACCESS)
+    known = {kind.resource for kind in kinds.KINDS.values()}
+    assert {resource.partition("/")[0] for resource in kinds.ACCESS} == known

@@ -12,8 +12,10 @@ from click.testing import CliRunner
 import corpus
 import factories as f
 import generate
-from goservice import cli, plan, spec
-from goservice.conditions import Type, find
+from goservice import plan
+from goservice.api import parsing
+from goservice.api.conditions import Type, find
+from goservice.cli import main
 from goservice.settings import Settings
 
 BY_SCHEMA = [row for row in corpus.REFUSED if row.by == "schema"]
@@ -23,7 +25,7 @@ BY_OPERATOR = [row for row in corpus.REFUSED if row.by == "operator"]
 def validated(change: corpus.Change, name: str = "") -> tuple[int, str]:
     """Exit code and output of `goservice validate`."""
     text = yaml.safe_dump(corpus.body(change, name))
-    done = CliRunner().invoke(cli.main, ["validate", "-f", "-"], input=text)
+    done = CliRunner().invoke(main.main, ["validate", "-f", "-"], input=text)
     return done.exit_code, done.output
 
 
@@ -44,7 +46,7 @@ def test_validate_takes_what_is_good(change: corpus.Change) -> None:
 @pytest.mark.parametrize("row", BY_OPERATOR, ids=lambda row: row.title)
 def test_the_operator_says_what_the_platform_refuses(row: corpus.Bad) -> None:
     assert validated(row.change)[0] == 0
-    service = spec.parse({**corpus.body(row.change), "metadata": f.body()["metadata"]})
+    service = parsing.parse({**corpus.body(row.change), "metadata": f.body()["metadata"]})
     decided = plan.decide(service, f.observed(), platform(row), f.NOW)
     assert decided.writes == ()
     assert decided.status is not None

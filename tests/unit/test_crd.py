@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from goservice import crd
-from goservice.spec.types import Model, Quantity, Rule, Text, listing
+from goservice.api import crd
+from goservice.api.fields import Model, Quantity, Rule, Text, listing
 
 
 class Colour(StrEnum):

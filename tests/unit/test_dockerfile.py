@@ -8,9 +8,11 @@ import dockerfiles
 import factories
 import generate
 from dockerfiles import Instruction
-from goservice import dockerfile, settings, spec
+from goservice import settings
+from goservice.api import parsing, resource
+from goservice.api.build import Base, Download
+from goservice.build import dockerfile
 from goservice.errors import InvalidSpec
-from goservice.spec import Base, Download
 
 COMMIT = factories.COMMIT
 
@@ -25,7 +27,7 @@ def final_stage(found: list[Instruction]) -> list[Instruction]:
     return found[start:]
 
 
-def wanted(service: spec.GoService) -> list[str]:
+def wanted(service: resource.GoService) -> list[str]:
     """The instructions that the template has for a service, in order."""
     build = service.spec.build
     before = build.modules.download is Download.BEFORE_SOURCE
@@ -43,7 +45,7 @@ def wanted(service: spec.GoService) -> list[str]:
     ]  # fmt: skip
 
 
-def holds(service: spec.GoService) -> None:
+def holds(service: resource.GoService) -> None:
     """The rendered file has the template's instructions, and values only where they belong."""
     found = dockerfiles.parse(dockerfile.render(service, factories.SETTINGS, COMMIT, "0123456789"))
     build, user = service.spec.build, service.spec.user
@@ -101,7 +103,7 @@ def test_a_hostile_text_in_each_place(place: str, hostile: str) -> None:
         target = target.setdefault(parent, {})
     target[last] = hostile
     try:
-        service = spec.parse(body)
+        service = parsing.parse(body)
     except InvalidSpec as error:
         refused = [problem.path for problem in error.problems]
     else:

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
-from goservice import fetch
-from goservice.fetch import download, links, module, source
+from goservice.fetch import download, links, main, module, source
 from goservice.fetch import git as git_module
 
 
@@ -145,7 +144,7 @@ def test_a_report_that_cannot_be_written_is_printed(
     origin: Origin, tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commit = origin.commit(GOOD)
-    assert fetch.main(origin.url, commit, into=str(tree), termination_log=str(tmp_path)) == 0
+    assert main.main(origin.url, commit, into=str(tree), termination_log=str(tmp_path)) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["commit"] == commit
 
 
@@ -291,7 +290,7 @@ def test_nobody_answers(run: Run, url: str, word: str) -> None:
 def test_a_server_that_never_answers(origin: Origin, tree: Path) -> None:
     wanted = source.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
     with pytest.raises(source.Refused, match="within 0 s") as refused:
-        fetch.fetch(wanted, git_module.Git(tree, deadline_seconds=0.3), print)
+        main.fetch(wanted, git_module.Git(tree, deadline_seconds=0.3), print)
     assert refused.value.reason == "GitUnavailable"
 
 
@@ -525,7 +524,7 @@ def test_the_machine_fails(
 
 _ALONE = """
 import sys
-from goservice import fetch
+from goservice.fetch import main as fetch
 sys.exit(fetch.main(sys.argv[1], sys.argv[2], into=sys.argv[3], termination_log=sys.argv[4]))
 """
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import factories as f
-from goservice import names, plan, spec
+from goservice import names, plan
+from goservice.api import resource
+from goservice.api.status import Status
 from goservice.observed import Observed
 from goservice.plan import Apply
-from goservice.spec.status import Status
 
 SERVICE = f.service()
 GARBAGE = [
@@ -43,7 +44,7 @@ WRITTEN = sorted(
 """Every label and annotation of ours."""
 
 
-def decide(service: spec.GoService, world: Observed) -> plan.Plan:
+def decide(service: resource.GoService, world: Observed) -> plan.Plan:
     decided = plan.decide(service, world, f.SETTINGS, f.later(3600))
     if decided.status is not None:
         Status.model_validate_json(json.dumps(dict(decided.status)), strict=True)
@@ -87,7 +88,7 @@ def test_garbage_in_an_annotation_that_is_read(kind: str, key: str) -> None:
             decide(SERVICE, world)
 
 
-@pytest.mark.parametrize("key", [spec.REBUILD_ANNOTATION, spec.RESTART_ANNOTATION])
+@pytest.mark.parametrize("key", [resource.REBUILD_ANNOTATION, resource.RESTART_ANNOTATION])
 def test_garbage_in_a_request(key: str) -> None:
     for text in GARBAGE:
         for world in worlds(WORLD):

@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from gitserver import GOOD, Origin, Run, failed, fetching, git, serving
-from goservice import fetch
 from goservice.fetch import git as git_module
-from goservice.fetch import source
+from goservice.fetch import main, source
 
 WHO = b"A <a@example.com> 1790000000 +0000"
 FILE, PROGRAM, LINK, FOLDER, MODULE = b"100644", b"100755", b"120000", b"40000", b"160000"
@@ -249,7 +248,7 @@ def test_a_tree_that_is_endless_is_ended(origin: Origin, tree: Path) -> None:
         made = forge.tree(*((FOLDER, b"%d" % n, made) for n in range(10)))
     wanted = source.Source(origin.url, forge.commit((FOLDER, b"d", made)), "", ".", ".", "")
     with pytest.raises(source.Refused, match="too large") as refused:
-        fetch.fetch(wanted, git_module.Git(tree, deadline_seconds=1), print)
+        main.fetch(wanted, git_module.Git(tree, deadline_seconds=1), print)
     assert refused.value.reason == "GitUnavailable"
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import factories as f
-from goservice import kaniko
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
+from goservice.build import kaniko
 
 SERVICE = f.service()
 COMPILE = """INFO[0012] Running: [go build -trimpath]

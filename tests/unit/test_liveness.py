@@ -17,12 +17,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import factories as f
 import world
-from goservice import metrics, names
+from goservice import names
 from goservice.data import data_dir
-from goservice.watch import STUCK_SECONDS, WATCHED, Operator
+from goservice.loop import metrics
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Brake, session
+from goservice.watch.operator import STUCK_SECONDS, WATCHED, Operator
 
 JOBS = "/apis/batch/v1/jobs"
 PODS = "/api/v1/pods"

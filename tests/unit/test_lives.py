@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 import factories as f
 import generate
-from goservice import plan, resources, spec
-from goservice.conditions import MEANING, Reason, Type, timestamp
+from goservice import plan, resources
+from goservice.api import parsing, resource
+from goservice.api.conditions import MEANING, Reason, Type, timestamp
+from goservice.api.status import Status
 from goservice.errors import InvalidSpec
 from goservice.observed import Fleet, Observed, Resolution, owned
 from goservice.plan import Apply, Create, Delete, Plan
-from goservice.spec.status import Status
 
 Manifest = dict[str, Any]
 COMMITS = ("1" * 40, "2" * 40, "3" * 40)
@@ -46,8 +47,8 @@ class Life:
     refusal: str = ""
 
     @property
-    def service(self) -> spec.GoService:
-        return spec.parse(self.body)
+    def service(self) -> resource.GoService:
+        return parsing.parse(self.body)
 
     @property
     def observed(self) -> Observed:
@@ -128,7 +129,7 @@ class Life:
         before = copy.deepcopy(self.body)
         self.body["spec"] |= copy.deepcopy(CHANGES[number % len(CHANGES)])
         try:
-            spec.parse(self.body)
+            parsing.parse(self.body)
         except InvalidSpec:
             self.body = before
             return
@@ -137,7 +138,7 @@ class Life:
             self.foreign, self.refusal = frozenset(), ""
 
     def asks(self, number: int) -> None:
-        annotation = (spec.REBUILD_ANNOTATION, spec.RESTART_ANNOTATION)[number % 2]
+        annotation = (resource.REBUILD_ANNOTATION, resource.RESTART_ANNOTATION)[number % 2]
         self.body["metadata"]["annotations"] = {annotation: f"request {number % 5}"}
 
     def time_passes(self, number: int) -> None:
@@ -278,7 +279,7 @@ def test_every_plan_settles_and_every_status_keeps_the_rules(
     made: Manifest, steps: list[tuple[Callable[[Life, int], None], int]]
 ) -> None:
     try:
-        spec.parse(made)
+        parsing.parse(made)
     except InvalidSpec:
         hypothesis.reject()
     life = Life(made)

@@ -6,6 +6,8 @@ import pytest
 
 import factories as f
 from goservice import names
+from goservice.build.inputs import inputs_hash
+from goservice.quantity import same_quantity
 
 RECORDED = {
     "minimal": ({}, "a9c99ee433"),
@@ -26,7 +28,7 @@ RECORDED = {
 
 @pytest.mark.parametrize(("changes", "expected"), RECORDED.values(), ids=RECORDED.keys())
 def test_recorded_inputs(changes: dict[str, object], expected: str) -> None:
-    assert names.inputs(f.service(**changes), f.SETTINGS, f.COMMIT) == expected
+    assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_recorded_inputs(changes: dict[str, object], expected: str) -> None:
     ],
 )
 def test_what_does_not_reach_the_image_rebuilds_nothing(changes: dict[str, object]) -> None:
-    assert names.inputs(f.service(**changes), f.SETTINGS, f.COMMIT) == RECORDED["minimal"][1]
+    assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) == RECORDED["minimal"][1]
 
 
 @pytest.mark.parametrize(
@@ -56,22 +58,20 @@ def test_what_does_not_reach_the_image_rebuilds_nothing(changes: dict[str, objec
     ],
 )
 def test_what_reaches_the_image_builds(changes: dict[str, object]) -> None:
-    assert names.inputs(f.service(**changes), f.SETTINGS, f.COMMIT) != RECORDED["minimal"][1]
+    assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) != RECORDED["minimal"][1]
 
 
 def test_settings_that_reach_an_image_rebuild_it() -> None:
     images = f.SETTINGS.images.model_copy(update={"builder": "golang:9"})
     changed = f.SETTINGS.model_copy(update={"images": images})
-    assert names.inputs(f.service(), changed, f.COMMIT) != RECORDED["minimal"][1]
+    assert inputs_hash(f.service(), changed, f.COMMIT) != RECORDED["minimal"][1]
     pinned = f.service(build={"builderImage": "golang:1.27"})
-    assert names.inputs(pinned, changed, f.COMMIT) == names.inputs(pinned, f.SETTINGS, f.COMMIT)
+    assert inputs_hash(pinned, changed, f.COMMIT) == inputs_hash(pinned, f.SETTINGS, f.COMMIT)
     mirrored = f.SETTINGS.model_copy(
         update={"builds": f.SETTINGS.builds.model_copy(update={"package_mirror": "http://m"})}
     )
     packages = f.service(build={"packages": ["tzdata"]})
-    assert names.inputs(packages, mirrored, f.COMMIT) != names.inputs(
-        packages, f.SETTINGS, f.COMMIT
-    )
+    assert inputs_hash(packages, mirrored, f.COMMIT) != inputs_hash(packages, f.SETTINGS, f.COMMIT)
 
 
 def test_placeholders() -> None:
@@ -100,12 +100,12 @@ def test_the_revision_counts_only_where_it_is_shown() -> None:
 
     def inputs(revision: str, **build: object) -> str:
         source = {"git": {"url": url, "revision": revision}}
-        return names.inputs(f.service(source=source, build=build), f.SETTINGS, f.COMMIT)
+        return inputs_hash(f.service(source=source, build=build), f.SETTINGS, f.COMMIT)
 
     assert inputs("v1") == inputs("v2")
     assert inputs("v1", variables=variables) != inputs("v2", variables=variables)
 
 
 def test_same_quantity() -> None:
-    assert names.same_quantity("1000m", "1")
-    assert not names.same_quantity("1", "x")
+    assert same_quantity("1000m", "1")
+    assert not same_quantity("1", "x")

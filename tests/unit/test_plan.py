@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 
 import factories as f
-from goservice import names, plan, resources, spec
-from goservice.conditions import Reason, Type, find
+from goservice import names, plan, resources
+from goservice.api import parsing, resource
+from goservice.api.conditions import Reason, Type, find
+from goservice.build.inputs import inputs_hash
 from goservice.errors import InvalidSpec
 from goservice.observed import Fleet, Observed, Question, Resolution
 from goservice.plan import Apply, Create, Delete, Plan
 
 
-def decide(service: spec.GoService, observed: Observed, seconds: float = 0) -> Plan:
+def decide(service: resource.GoService, observed: Observed, seconds: float = 0) -> Plan:
     return plan.decide(service, observed, f.SETTINGS, f.later(seconds))
 
 
@@ -48,7 +50,7 @@ def reason(decided: Plan) -> str:
     return str(find(decided.status, Type.READY)["reason"])
 
 
-def built(service: spec.GoService, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def built(service: resource.GoService, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A finished Job and its pod."""
     job = f.job(service, ended="Complete", **more)
     return job, f.pod(job)
@@ -66,7 +68,7 @@ def applied(decided: Plan) -> list[dict[str, Any]]:
     return result
 
 
-def serving(service: spec.GoService, *more: dict[str, Any], **observed: Any) -> Observed:
+def serving(service: resource.GoService, *more: dict[str, Any], **observed: Any) -> Observed:
     """The world after a first successful build and rollout, status included."""
     job, pod = built(service)
     first = decide(service, f.observed(job, pod))
@@ -298,7 +300,7 @@ def test_suspended_keeps_the_generation_that_was_acted_upon() -> None:
     assert verdict(decided) == "T - - T T"
     assert reason(decided) == "Suspended"
     assert "waits" not in find(decided.status, Type.READY)["message"]
-    asked = f.service(generation=2, suspend=True, annotations={spec.REBUILD_ANNOTATION: "now"})
+    asked = f.service(generation=2, suspend=True, annotations={resource.REBUILD_ANNOTATION: "now"})
     told = decide(asked, world)
     assert told.status is not None
     assert "A rebuild request waits." in find(told.status, Type.READY)["message"]
@@ -346,7 +348,7 @@ def test_invalid_spec_touches_nothing_that_serves() -> None:
     world = serving(f.service())
     body = f.body(generation=2, timeZone="Mars/Olympus")
     with pytest.raises(InvalidSpec) as caught:
-        spec.parse(body)
+        parsing.parse(body)
     decided = plan.refused(body, caught.value, world, f.NOW)
     assert verdict(decided) == "F - T T T"
     assert decided.writes == ()
@@ -477,7 +479,7 @@ def test_an_old_commit_is_deployed_again_without_a_build() -> None:
     world = serving(service)
     history = [
         {
-            "build": names.build(service, names.inputs(service, f.SETTINGS, f.NEWER), 1),
+            "build": names.build(service, inputs_hash(service, f.SETTINGS, f.NEWER), 1),
             "commit": f.NEWER,
             "builtAt": "2026-11-24T10:00:00Z",
             "outcome": "Succeeded",
@@ -501,7 +503,7 @@ def test_two_builds_of_one_service_never_run_at_once() -> None:
 
 
 def test_a_rebuild_request_asks_git_first_and_then_builds_equal_inputs() -> None:
-    service = f.service(annotations={spec.REBUILD_ANNOTATION: "now"})
+    service = f.service(annotations={resource.REBUILD_ANNOTATION: "now"})
     world = serving(f.service())
     asked = decide(service, world)
     assert asked.resolve
@@ -795,7 +797,7 @@ def test_a_worker_loses_its_service() -> None:
 
 def test_restart_request_is_echoed_and_taking_it_away_restarts_nothing() -> None:
     world = serving(f.service())
-    asked = f.service(annotations={spec.RESTART_ANNOTATION: "once"})
+    asked = f.service(annotations={resource.RESTART_ANNOTATION: "once"})
     decided = decide(asked, world)
     assert kinds(decided) == ["~Deployment"]
     assert decided.status is not None

@@ -20,11 +20,16 @@ import generate
 import schemas
 from checks import Checks
 from dockerfiles import Instruction
-from goservice import cli, dockerfile, kaniko, names, spec, toolchain
+from goservice import names
+from goservice.api import build, parsing
+from goservice.api.build import Base, Download
+from goservice.api.resource import GoService
+from goservice.build import dockerfile, kaniko, toolchain
+from goservice.build.inputs import inputs_hash
+from goservice.cli import offline, process
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 from goservice.settings import Settings
-from goservice.spec import Base, Download, GoService
 
 ROOT = "/out/rootfs"
 SETTINGS = (
@@ -46,8 +51,8 @@ def checks() -> Iterator[Checks]:
 
 def holds(service: GoService, settings: Settings, checks: Checks) -> None:
     """Everything that this file promises of an accepted resource."""
-    assert spec.parse(written(service)).spec == service.spec
-    objects = cli.objects(service, settings, f.COMMIT)
+    assert parsing.parse(written(service)).spec == service.spec
+    objects = offline.objects(service, settings, f.COMMIT)
     for manifest in objects:
         for version in schemas.VERSIONS:
             assert schemas.faults(manifest, version) == [], manifest["kind"]
@@ -71,7 +76,7 @@ def fetch_alone(pod: dict[str, Any]) -> dict[str, Any]:
 def written(service: GoService) -> dict[str, Any]:
     """The resource as a user would write it, from what was parsed."""
     metadata = {"name": service.name, "namespace": service.namespace}
-    return {"metadata": metadata, "spec": spec.dump(service.spec)}
+    return {"metadata": metadata, "spec": parsing.dump(service.spec)}
 
 
 def has_good_names(objects: list[dict[str, Any]]) -> None:
@@ -95,14 +100,14 @@ def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
         assert (each["command"][:2], len(each["command"])) == (["sh", "-euc"], 4)
         assert not set(each["command"][2:] + each["args"]) - TOOLCHAIN_WORDS, "a text of a user"
     (push,) = pod["containers"]
-    context = cli.fetch_source.make_context("fetch", fetch["args"][1:])
+    context = process.fetch_source.make_context("fetch", fetch["args"][1:])
     assert context.params["url"] == source.git.url
     assert context.params["commit"] == f.COMMIT
     assert context.params["revision"] == (source.git.revision or "")
     assert context.params["directory"] == source.git.directory
     assert context.params["package"] == service.spec.build.package
     assert context.params["into"] == kaniko.CONTEXT
-    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    inputs = inputs_hash(service, f.SETTINGS, f.COMMIT)
     goal = names.destination(service, f.COMMIT, inputs)
     assert re.fullmatch(r"[A-Za-z0-9.:/_-]+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", goal)
     assert build["args"].count(f"--destination={goal}") == 1
@@ -115,7 +120,7 @@ def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
 
 def is_the_template(service: GoService, checks: Checks) -> None:
     """BuildKit reads the template's instructions, and each value where it belongs."""
-    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    inputs = inputs_hash(service, f.SETTINGS, f.COMMIT)
     text = dockerfile.render(service, f.SETTINGS, f.COMMIT, inputs)
     reading = checks.dockerfile(text)
     assert reading.error == ""
@@ -139,13 +144,13 @@ def _scripts() -> frozenset[str]:
     """The scripts of the template: those of resources that a person wrote and looked at."""
     found = set()
     program = Checks()
-    for build in (
+    for written in (
         {"packages": ["git"]},
         {"packages": ["tzdata"], "packageMirror": "https://m.example.com"},
         {"files": [{"from": "a", "to": "/a"}]},
         {"toolchain": "Image"},
     ):
-        text = dockerfile.render(f.service(build=build), f.SETTINGS, f.COMMIT)
+        text = dockerfile.render(f.service(build=written), f.SETTINGS, f.COMMIT)
         for each in program.dockerfile(text).instructions:
             if each.name == "RUN":
                 found.add(each.arguments[2] if each.arguments[0] == "sh" else each.arguments[0])
@@ -156,19 +161,19 @@ def _scripts() -> frozenset[str]:
 SCRIPTS = _scripts()
 TOOLCHAIN_WORDS = frozenset(
     word
-    for build in (
+    for written in (
         {},
         {"cache": {"claimName": "a"}},
         {"toolchain": "Image", "cache": {"claimName": "a"}},
     )
     for settings in SETTINGS
-    for made in toolchain.containers(f.service(build=build), settings)
+    for made in toolchain.containers(f.service(build=written), settings)
     for word in (made["command"] + made["args"])[2:]
 )
 """What the toolchain's container is given, whoever writes the resource."""
 
 
-def goes_by_a_volume(build: spec.Build) -> bool:
+def goes_by_a_volume(build: build.Build) -> bool:
     """Whether Go is mounted, said once more."""
     if build.toolchain is not None:
         return build.toolchain.value == "Mounted"
@@ -286,11 +291,11 @@ def test_every_accepted_resource_makes_what_it_says_and_a_hostile_text_stays_a_t
 ) -> None:
     made, poisoned = pair
     try:
-        holds(spec.parse(made), settings, checks)
+        holds(parsing.parse(made), settings, checks)
     except InvalidSpec:
         hypothesis.reject()
     try:
-        service = spec.parse(poisoned)
+        service = parsing.parse(poisoned)
     except InvalidSpec:
         return
     holds(service, settings, checks)
@@ -299,10 +304,10 @@ def test_every_accepted_resource_makes_what_it_says_and_a_hostile_text_stays_a_t
 @pytest.mark.parametrize("leaf", generate.leaves(), ids=".".join)
 def test_the_generator_sets_every_leaf(leaf: generate.Path) -> None:
     @hypothesis.settings(max_examples=3, database=None, phases=[hypothesis.Phase.generate])
-    @hypothesis.given(made=generate.resource(leaf))
+    @hypothesis.given(made=generate.with_leaf(leaf))
     def sets_it(made: dict[str, Any]) -> None:
         assert reaches(made["spec"], leaf)
-        spec.parse(made)
+        parsing.parse(made)
 
     sets_it()
 
@@ -320,7 +325,7 @@ def reaches(value: Any, path: generate.Path) -> bool:
 
 
 def test_fetch_alone_and_the_operator_are_restricted(checks: Checks) -> None:
-    job = next(m for m in cli.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
+    job = next(m for m in offline.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
     pod = job["spec"]["template"]["spec"]
     assert checks.forbidden("restricted", {"spec": fetch_alone(pod)}) == ""
     manifest = yaml.safe_load((data_dir("manifests") / "operator" / "deployment.yaml").read_text())
@@ -328,7 +333,7 @@ def test_fetch_alone_and_the_operator_are_restricted(checks: Checks) -> None:
 
 
 def test_pod_security_refuses_what_it_should(checks: Checks) -> None:
-    job = next(m for m in cli.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
+    job = next(m for m in offline.objects(f.service(), f.SETTINGS, f.COMMIT) if m["kind"] == "Job")
     template = job["spec"]["template"]
     assert "runAsNonRoot" in checks.forbidden("restricted", template)
     host = {"spec": {**template["spec"], "hostNetwork": True}}

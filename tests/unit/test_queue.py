@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from goservice.metrics import Metrics
-from goservice.queue import ClosedError, Queue
+from goservice.loop.metrics import Metrics
+from goservice.loop.queue import ClosedError, Queue
 
 
 class Clock:

@@ -11,10 +11,11 @@ import pytest
 
 import factories as f
 import world
-from goservice import errors, names, spec
-from goservice.conditions import Type, find
+from goservice import errors, names
+from goservice.api import resource
+from goservice.api.conditions import Type, find
 from goservice.errors import GitUnavailable
-from goservice.metrics import Metrics
+from goservice.loop.metrics import Metrics
 from goservice.settings import Settings
 from lab import KEY, Lab
 
@@ -87,7 +88,7 @@ async def test_a_rebuild_request_builds_equal_inputs_once() -> None:
         "GoService",
         *KEY,
         lambda g: (
-            g["metadata"].setdefault("annotations", {}).update({spec.REBUILD_ANNOTATION: "now"})
+            g["metadata"].setdefault("annotations", {}).update({resource.REBUILD_ANNOTATION: "now"})
         ),
     )
     await lab.settle()

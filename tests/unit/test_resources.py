@@ -9,6 +9,7 @@ from kubernetes_validate import validate
 
 import factories as f
 from goservice import names, resources
+from goservice.build.inputs import inputs_hash
 from goservice.observed import covers
 
 RUNNING = resources.Running(f"registry.example.com/shop/checkout@{f.DIGEST}", 10001, "UTC", "1.26")
@@ -94,7 +95,7 @@ def everything() -> list[dict[str, Any]]:
         args=["--a"],
         annotations={},
     )
-    inputs = names.inputs(service, f.SETTINGS, f.COMMIT)
+    inputs = inputs_hash(service, f.SETTINGS, f.COMMIT)
     return [
         resources.account(service),
         resources.build_account(service),

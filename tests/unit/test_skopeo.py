@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from goservice import skopeo
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
+from goservice.build import skopeo
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("skopeo.yaml").read_text())
 

@@ -14,8 +14,9 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.test_utils import TestServer
 
 from goservice import errors
-from goservice.metrics import Metrics
-from goservice.sources import Gate, Sources
+from goservice.loop.metrics import Metrics
+from goservice.sources.gate import Gate
+from goservice.sources.polling import Sources
 
 A, B, C, D = ("a" * 40, "b" * 40, "c" * 40, "d" * 40)
 REFS = {

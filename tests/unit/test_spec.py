@@ -9,10 +9,10 @@ import pytest
 
 import corpus
 import factories
-from goservice import settings, spec
+from goservice import quantity, settings
+from goservice.api import build, fields, parsing, resource
+from goservice.api.container import Resources
 from goservice.errors import InvalidSpec, SettingsError
-from goservice.spec import types
-from goservice.spec.core import Resources
 
 
 def body(change: corpus.Change) -> dict[str, Any]:
@@ -23,24 +23,24 @@ def body(change: corpus.Change) -> dict[str, Any]:
 
 def problems(made: dict[str, Any]) -> list[str]:
     with pytest.raises(InvalidSpec) as caught:
-        spec.parse(made)
+        parsing.parse(made)
     return [str(problem) for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize("change", corpus.ACCEPTED.values(), ids=corpus.ACCEPTED)
 def test_accepted_and_the_same_after_dump(change: corpus.Change) -> None:
-    parsed = spec.parse(body(change))
-    dumped = spec.dump(parsed.spec)
-    assert spec.parse(factories.body() | {"spec": dumped}).spec == parsed.spec
+    parsed = parsing.parse(body(change))
+    dumped = parsing.dump(parsed.spec)
+    assert parsing.parse(factories.body() | {"spec": dumped}).spec == parsed.spec
 
 
 def test_a_short_resource_has_careful_defaults() -> None:
     service = factories.service()
     assert service.key == ("shop", "checkout")
-    assert service.spec.build.base is spec.Base.SCRATCH
+    assert service.spec.build.base is build.Base.SCRATCH
     assert service.spec.user.uid == 10001
     assert service.spec.ports[0].port == 8080
-    assert spec.dump(service.spec) == factories.body()["spec"]
+    assert parsing.dump(service.spec) == factories.body()["spec"]
 
 
 def test_every_fault_is_told() -> None:
@@ -87,7 +87,7 @@ def test_a_long_text_is_told_how_long_it_may_be() -> None:
 
 def test_null_is_absent_as_the_api_server_has_it() -> None:
     made = factories.body(build=None, env=None)
-    assert spec.parse(made).spec == factories.service().spec
+    assert parsing.parse(made).spec == factories.service().spec
 
 
 def test_a_body_without_anything_is_told_what_it_needs() -> None:
@@ -97,30 +97,30 @@ def test_a_body_without_anything_is_told_what_it_needs() -> None:
 
 def test_requests_are_read_from_annotations() -> None:
     service = factories.service(
-        annotations={spec.REBUILD_ANNOTATION: "now" * 40, spec.RESTART_ANNOTATION: "then"}
+        annotations={resource.REBUILD_ANNOTATION: "now" * 40, resource.RESTART_ANNOTATION: "then"}
     )
     assert service.rebuild_requested_at == ("now" * 40)[:64]
     assert service.restart_requested_at == "then"
 
 
 def test_a_value_is_shown_escaped_and_cut() -> None:
-    assert types.shown("a\nb") == r"'a\nb'"
-    assert len(types.shown("x" * 100)) == 58
-    assert types.shown(5) == "5"
+    assert fields.shown("a\nb") == r"'a\nb'"
+    assert len(fields.shown("x" * 100)) == 58
+    assert fields.shown(5) == "5"
 
 
 @pytest.mark.parametrize(
-    ("quantity", "amount"),
+    ("text", "number"),
     [("500m", "0.5"), ("1", "1"), ("1.5", "1.5"), ("2Ki", "2048"), ("1e3", "1000"), ("1E2", "100")],
 )
-def test_amount(quantity: str, amount: str) -> None:
-    assert types.amount(quantity) == Decimal(amount)
+def test_amount(text: str, number: str) -> None:
+    assert quantity.amount(text) == Decimal(number)
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.2.3", "1Q", "-1"])
 def test_amount_of_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="not a quantity"):
-        types.amount(text)
+        quantity.amount(text)
 
 
 FILE = """\

@@ -22,8 +22,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from aiohttp.test_utils import TestServer
 
-from goservice import cluster, errors
-from goservice.sources import Gate, Git
+from goservice import errors
+from goservice.cluster import client
+from goservice.sources.gate import Gate
+from goservice.sources.git import Git
 from goservice.watch.liveness import Watches
 from goservice.watch.login import session
 
@@ -344,7 +346,7 @@ async def test_an_api_server_that_redirects_leads_no_request_s_token_elsewhere(
             "contexts": [{"name": "t", "context": {"cluster": "t", "user": "t"}}],
         }
         file.write_text(yaml.safe_dump({**parts, "kind": "Config", "current-context": "t"}))
-        async with cluster.connect(str(file)) as api:
+        async with client.connect(str(file)) as api:
             with pytest.raises(errors.ClusterError):
                 await api.get("Pod", "shop", "a")
     assert first.headers[0]["authorization"] == "Bearer canary"

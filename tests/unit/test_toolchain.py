@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import factories as f
-from goservice import kaniko, names, toolchain
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
+from goservice.build import kaniko, toolchain
+from goservice.build.inputs import inputs_hash
 from goservice.settings import Settings
 
 GO = """\
@@ -127,11 +128,11 @@ def test_without_a_cache_nothing_runs_as_root_but_the_engine() -> None:
 
 def test_neither_toolchain_nor_cache_is_an_input() -> None:
     """The image that comes out is the same."""
-    plain = names.inputs(f.service(), f.SETTINGS, f.COMMIT)
+    plain = inputs_hash(f.service(), f.SETTINGS, f.COMMIT)
     for build in ({"toolchain": "Image"}, {"cache": {"claimName": "go-caches"}}):
-        assert names.inputs(f.service(build=build), f.SETTINGS, f.COMMIT) == plain
+        assert inputs_hash(f.service(build=build), f.SETTINGS, f.COMMIT) == plain
     changed = platform(toolchain="Image", toolchain_volume="Image")
-    assert names.inputs(f.service(), changed, f.COMMIT) == plain
+    assert inputs_hash(f.service(), changed, f.COMMIT) == plain
 
 
 # --- the scripts ----------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from goservice import cluster, errors
+from goservice import errors
+from goservice.cluster import protocol
 from world import HANDOVER_MANAGER, MANAGER, Request, World
 
 DEPLOYMENT = ("Deployment", "shop", "checkout")
@@ -35,7 +36,7 @@ def job(name: str = "j", **metadata: Any) -> dict[str, Any]:
     }
 
 
-def is_a_cluster(world: World) -> cluster.Cluster:
+def is_a_cluster(world: World) -> protocol.Cluster:
     return world
 
 

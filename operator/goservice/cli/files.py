@@ -13,11 +13,11 @@ import click
 import yaml
 
 from goservice import settings as settings_module
-from goservice import spec
+from goservice.api import parsing, resource
+from goservice.api.resource import GoService
 from goservice.cli.words import fail
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec, SettingsError
-from goservice.spec import GoService
 
 NO_UID = "00000000-0000-0000-0000-000000000000"
 
@@ -46,17 +46,17 @@ def services(sources: Sequence[str]) -> list[GoService]:
     faults: list[tuple[str, str]] = []
     found = 0
     for origin, document in _documents(sources):
-        if not isinstance(document, dict) or document.get("kind") != spec.KIND:
+        if not isinstance(document, dict) or document.get("kind") != resource.KIND:
             continue
         found += 1
         metadata = document.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         where = f"{origin}: {name or 'without a name'}"
-        if document.get("apiVersion") != spec.API_VERSION:
-            faults.append((where, f"apiVersion: must be {spec.API_VERSION}"))
+        if document.get("apiVersion") != resource.API_VERSION:
+            faults.append((where, f"apiVersion: must be {resource.API_VERSION}"))
             continue
         try:
-            service = spec.parse(document)
+            service = parsing.parse(document)
         except InvalidSpec as error:
             faults += [(where, str(problem)) for problem in error.problems]
         else:
@@ -66,7 +66,7 @@ def services(sources: Sequence[str]) -> list[GoService]:
     if faults:
         sys.exit(2)
     if not result:
-        fail(f"{', '.join(map(_shown, sources))}: has no GoService (kind: {spec.KIND})", 2)
+        fail(f"{', '.join(map(_shown, sources))}: has no GoService (kind: {resource.KIND})", 2)
     return result
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from goservice import kaniko
+from goservice.build import kaniko
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
-from goservice.cluster import Cluster
+from goservice.cluster.protocol import Cluster
 
 PATIENCE = 2.0
 """Seconds of silence after which the command says what it waits for."""

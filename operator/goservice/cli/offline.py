@@ -10,11 +10,15 @@ from typing import Any
 import click
 import yaml
 
-from goservice import crd, dockerfile, names, resources
+from goservice import names, resources
+from goservice.api import crd
+from goservice.api.build import Toolchain
+from goservice.api.resource import GoService
+from goservice.build import dockerfile
+from goservice.build.inputs import inputs_hash
 from goservice.cli import files
 from goservice.cli.words import fail
 from goservice.settings import Settings
-from goservice.spec import GoService, Toolchain
 
 SAMPLE_COMMIT = "0" * 40
 SAMPLE_DIGEST = "sha256:" + "0" * 64
@@ -73,7 +77,7 @@ def render(
     for number, written in enumerate(files.services(sources)):
         service = _with_toolchain(written, Toolchain(toolchain)) if toolchain else written
         if only_dockerfile:
-            inputs = names.inputs(service, settings, commit)
+            inputs = inputs_hash(service, settings, commit)
             click.echo(dockerfile.render(service, settings, commit, inputs), nl=False)
             continue
         if number:
@@ -93,7 +97,7 @@ def _with_toolchain(service: GoService, toolchain: Toolchain) -> GoService:
 
 def objects(service: GoService, settings: Settings, commit: str) -> list[dict[str, Any]]:
     """Everything that the operator makes for a service, as it would be applied first."""
-    inputs = names.inputs(service, settings, commit)
+    inputs = inputs_hash(service, settings, commit)
     digest = service.spec.image.digest
     running = resources.Running(
         names.image(service, digest or SAMPLE_DIGEST), service.spec.user.uid, service.spec.time_zone

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from goservice import fetch
 from goservice.cli import files
 from goservice.cli.words import fail
 from goservice.errors import GoServiceError
+from goservice.fetch import main
 
 
 @click.command()
@@ -30,11 +30,11 @@ def run(settings_file: Path | None, kubeconfig: str | None) -> None:
       goservice run
       goservice run --settings settings.yaml --kubeconfig ~/.kube/config
     """
-    from goservice import watch
+    from goservice import process
 
     settings = files.settings(settings_file, packaged=False)
     try:
-        asyncio.run(watch.run(settings, kubeconfig))
+        asyncio.run(process.run(settings, kubeconfig))
     except (GoServiceError, OSError) as error:
         fail(str(error), 1)
 
@@ -50,4 +50,4 @@ def run(settings_file: Path | None, kubeconfig: str | None) -> None:
 @click.option("--termination-log", default="/dev/termination-log")
 def fetch_source(**arguments: str) -> None:
     """Check out one commit: what the build pod's first container runs."""
-    sys.exit(fetch.main(**arguments))
+    sys.exit(main.main(**arguments))

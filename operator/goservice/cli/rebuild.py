@@ -6,11 +6,11 @@ import datetime
 
 import click
 
-from goservice import conditions, spec
+from goservice.api import conditions, resource
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
-from goservice.cluster import Cluster
+from goservice.cluster.protocol import Cluster
 
 
 @click.command()
@@ -38,8 +38,8 @@ async def request(cluster: Cluster, where: str, name: str) -> int:
             " remove it to build again"
         )
     now = conditions.timestamp(datetime.datetime.now(datetime.UTC))
-    body = {"metadata": {"annotations": {spec.REBUILD_ANNOTATION: now}}}
-    await cluster.patch_merge(spec.KIND, where, name, body)
+    body = {"metadata": {"annotations": {resource.REBUILD_ANNOTATION: now}}}
+    await cluster.patch_merge(resource.KIND, where, name, body)
     if wanted.get("suspend"):
         click.echo(f"goservice/{name} is suspended; it is rebuilt once spec.suspend is false")
     else:

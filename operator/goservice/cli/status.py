@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from goservice.api.conditions import Type, find
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
-from goservice.cluster import Cluster, Manifest
-from goservice.conditions import Type, find
+from goservice.cluster.protocol import Cluster, Manifest
 from goservice.errors import Forbidden
 
 COLOURS = {"True": "green", "False": "red"}

@@ -20,9 +20,11 @@ import click
 import yaml
 from click.shell_completion import CompletionItem
 
-from goservice import __version__, spec
+from goservice import __version__
+from goservice.api import resource
 from goservice.cli.words import Trouble, fail
-from goservice.cluster import Cluster, Manifest, Manifests, connect
+from goservice.cluster.client import connect
+from goservice.cluster.protocol import Cluster, Manifest, Manifests
 from goservice.errors import (
     ClusterError,
     Forbidden,
@@ -174,7 +176,7 @@ def explained(error: ClusterError | SettingsError, target: Target) -> str:
 async def all_services(cluster: Cluster, namespace: str | None) -> Manifests:
     """The GoServices of a namespace, or all."""
     try:
-        return await cluster.list(spec.KIND, namespace)
+        return await cluster.list(resource.KIND, namespace)
     except NotFound:
         raise Trouble(
             "the cluster does not know GoServices: the CRD is not installed;"
@@ -185,7 +187,7 @@ async def all_services(cluster: Cluster, namespace: str | None) -> Manifests:
 async def find_service(cluster: Cluster, namespace: str, name: str) -> Manifest:
     """The GoService; a name that is not there is told with the names that are."""
     try:
-        return await cluster.get(spec.KIND, namespace, name)
+        return await cluster.get(resource.KIND, namespace, name)
     except NotFound:
         pass
     try:

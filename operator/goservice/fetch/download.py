@@ -19,7 +19,7 @@ from typing import Any
 from typing_extensions import override
 
 from goservice import redirects
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
 from goservice.fetch.git import Git, GitFailed
 from goservice.fetch.source import FULL_COMMIT, Refused, Source, shown
 

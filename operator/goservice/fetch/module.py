@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
 from goservice.fetch.source import LONGEST_PATH, Refused, Source, shown
 
 MOST_FOUND = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
 from goservice.errors import GoServiceError
 
 LONGEST_PATH = 60

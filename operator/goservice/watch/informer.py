@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import kopf
 from typing_extensions import override
 
-from goservice import names, spec
-from goservice.cluster import KINDS
-from goservice.watch.login import Login
+from goservice import names
+from goservice.api import resource
+from goservice.cluster.kinds import KINDS
+from goservice.errors import GoServiceError
+from goservice.settings import Settings
+from goservice.watch.liveness import QUIET_SHARE, Watches
+from goservice.watch.login import Login, login
 
 Saw = Callable[[str, str | None, dict[str, Any]], None]
 """Is told of a watch event: kind, type (None: of a list) and object."""
@@ -120,7 +125,7 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.posting.enabled = False
     result.persistence.diffbase_storage = NoDiffBase()
     result.persistence.progress_storage = NoProgress()
-    result.persistence.finalizer = f"{spec.GROUP}/finalizer"
+    result.persistence.finalizer = f"{resource.GROUP}/finalizer"
     result.persistence.consistency_timeout = 0
     result.queueing.worker_limit = None
     # A worker of kopf holds the object that it saw last for so long.
@@ -134,9 +139,54 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.networking.error_backoffs = Backoffs()
     result.execution.max_workers = 4
     for name in kinds:
-        if name == spec.KIND:
+        if name == resource.KIND:
             continue
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
         result.watching.label_selectors[group, version, kind.plural] = selector_of(name)
     return result
+
+
+LINGER_SECONDS = 2.0
+
+
+async def run(
+    kinds: Sequence[str], saw: Saw, watches: Watches, settings: Settings, stop: asyncio.Event
+) -> None:
+    """kopf until it is told to stop.
+
+    Raises:
+        GoServiceError: when a watch cannot go on.
+    """
+    ending = asyncio.Event()
+    ours = asyncio.all_tasks()
+    nudge = asyncio.create_task(_nudge(ending, ours))
+    ours.add(nudge)
+    try:
+        await kopf.operator(
+            registry=registry(kinds, saw, login(watches), ending.set),
+            settings=kopf_settings(kinds, settings.watch_silence_seconds * QUIET_SHARE),
+            clusterwide=not settings.namespaces,
+            namespaces=settings.namespaces,
+            standalone=True,
+            stop_flag=stop,
+        )
+    except Exception as error:
+        raise GoServiceError(
+            f"a watch of the API server ended: {error}; the operator ends, to be started again"
+        ) from error
+    finally:
+        nudge.cancel()
+
+
+async def _nudge(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
+    """Cancel what kopf leaves behind once it ends, until it is gone.
+
+    A stream that is cancelled together with its stopper takes the one for the other, begins anew
+    (kopf 1.45.2, clients/api.py, stream) and never ends, and kopf would wait for it for ever.
+    """
+    await ending.wait()
+    while True:
+        await asyncio.sleep(LINGER_SECONDS)
+        for task in asyncio.all_tasks() - ours:
+            task.cancel()

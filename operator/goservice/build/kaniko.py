@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice import names, skopeo, toolchain
-from goservice.conditions import Reason
+from goservice import names
+from goservice.build import skopeo
+from goservice.build import toolchain
+from goservice.api.conditions import Reason
 from goservice.settings import Settings
-from goservice.spec import GoService
+from goservice.api.resource import GoService
 
 Manifest = dict[str, Any]
 

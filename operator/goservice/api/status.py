@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from goservice.spec.types import Model, Text, listing
+from goservice.api.fields import Model, Text, listing
 
 Count = Annotated[int, Field(ge=0, le=2147483647)]
 Generation = Annotated[int, Field(ge=0, le=9007199254740991, json_schema_extra={"format": "int64"})]

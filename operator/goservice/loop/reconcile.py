@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from goservice import events, names, plan, spec, tally
-from goservice.cache import Cache
-from goservice.cluster import ONLY_NEW, Cluster
-from goservice.conditions import Reason
+from goservice import events, names, plan
+from goservice.api import parsing, resource
+from goservice.api.conditions import Reason
+from goservice.api.resource import GoService
+from goservice.cluster.protocol import ONLY_NEW, Cluster
 from goservice.errors import (
     AlreadyExists,
     ClusterError,
@@ -30,12 +31,13 @@ from goservice.errors import (
     SourceError,
     SourceForbidden,
 )
-from goservice.metrics import Metrics
+from goservice.loop import finished_builds
+from goservice.loop.build_slots import Places
+from goservice.loop.cache import Cache
+from goservice.loop.metrics import Metrics
 from goservice.observed import Observed, Question, Resolution, condition, owned
-from goservice.places import Places
 from goservice.plan import Apply, Create, Delete, Plan, Write
 from goservice.settings import Settings
-from goservice.spec import GoService
 
 Key = tuple[str, str]
 Manifest = dict[str, Any]
@@ -107,7 +109,7 @@ class Reconciler:
         Raises:
             ClusterError: when a request failed and the pass is to be repeated.
         """
-        body = self._store.get(spec.KIND, key)
+        body = self._store.get(resource.KIND, key)
         if body is None or body["metadata"].get("deletionTimestamp"):
             self._forget(key)
             return None
@@ -136,7 +138,7 @@ class Reconciler:
         """The service and its plan; no service where the resource cannot be parsed."""
         now = self._clock()
         try:
-            service = spec.parse(body)
+            service = parsing.parse(body)
         except InvalidSpec as error:
             return None, plan.refused(body, error, self._observe(key, body, None, memory), now)
         refused_long_ago = memory.refused_at is not None and now - memory.refused_at >= REFUSED_FOR
@@ -263,12 +265,12 @@ class Reconciler:
         """
         if memory.checked_uid == service.uid:
             return True
-        live = await self._cluster.get(spec.KIND, *key)
+        live = await self._cluster.get(resource.KIND, *key)
         if live["metadata"]["uid"] == service.uid and "deletionTimestamp" not in live["metadata"]:
             memory.checked_uid = service.uid
             return True
-        self._store.drop(spec.KIND, key)
-        self._store.put(spec.KIND, live)
+        self._store.drop(resource.KIND, key)
+        self._store.put(resource.KIND, live)
         return False
 
     async def _write(self, service: GoService, write: Write, memory: Memory) -> None:
@@ -345,8 +347,8 @@ class Reconciler:
         self._count(body, decided.status, memory)
         made = await self._cluster.apply_status(
             {
-                "apiVersion": spec.API_VERSION,
-                "kind": spec.KIND,
+                "apiVersion": resource.API_VERSION,
+                "kind": resource.KIND,
                 "metadata": {
                     "name": metadata["name"],
                     "namespace": metadata["namespace"],
@@ -357,7 +359,7 @@ class Reconciler:
                 "status": dict(decided.status),
             }
         )
-        self._store.put(spec.KIND, made)
+        self._store.put(resource.KIND, made)
         for event in decided.events:
             await self._emit(body, event)
 
@@ -369,7 +371,7 @@ class Reconciler:
             for child in self._store.children(metadata["namespace"], metadata["name"])
             if child["kind"] == "Job"
         )
-        for build in tally.ended(body.get("status") or {}, status, jobs):
+        for build in finished_builds.ended(body.get("status") or {}, status, jobs):
             if self._metrics is not None and build.name not in memory.counted:
                 self._metrics.built(build.result, build.reason, build.seconds)
         memory.counted = frozenset(item["build"] for item in status.get("history") or ())
@@ -386,7 +388,7 @@ def _of_a_namesake(manifest: Manifest, service: GoService) -> bool:
     """Whether an object's controller is an earlier GoService of the same name."""
     references = manifest["metadata"].get("ownerReferences") or ()
     return not owned(manifest, service.uid) and any(
-        r.get("controller") and (r.get("kind"), r.get("name")) == (spec.KIND, service.name)
+        r.get("controller") and (r.get("kind"), r.get("name")) == (resource.KIND, service.name)
         for r in references
     )
 

@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel
 from typing_extensions import override
 
-from goservice.spec import GROUP, KIND, NAME_LONGEST, NAME_PATTERN, VERSION, Spec
-from goservice.spec.status import Status
+from goservice.api.resource import GROUP, KIND, NAME_LONGEST, NAME_PATTERN, VERSION, Spec
+from goservice.api.status import Status
 
 Manifest = dict[str, Any]
 Schema = dict[str, Any]

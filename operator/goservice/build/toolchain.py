@@ -15,9 +15,10 @@ import re
 from typing import Any
 
 from goservice import names
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
 from goservice.settings import Settings
-from goservice.spec import GoService, Toolchain
+from goservice.api.resource import GoService
+from goservice.api.build import Toolchain
 
 Manifest = dict[str, Any]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goservice import names
-from goservice.metrics import Metrics
+from goservice.loop.metrics import Metrics
 
 Manifest = dict[str, Any]
 Key = tuple[str, str]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from importlib import resources
 from typing import Annotated, Any, ClassVar, Self
 
@@ -26,11 +25,14 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import override
 
+from goservice.quantity import LARGEST, QUANTITY
+
 SEGMENT = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
 """One part of a path: `..`, `.` and the empty part are none."""
+
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+
 REPOSITORY = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
-QUANTITY = r"([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?"
 
 PLACEHOLDERS = ("COMMIT", "REVISION", "INPUTS", "NAME", "NAMESPACE")
 
@@ -238,36 +240,11 @@ def unique(field: str, *, optional: bool = False) -> Callable[[list[Any]], list[
     return check
 
 
-LARGEST = 2**63 - 1
-
 Quantity = Annotated[
     str,
     NumberOrText(0, LARGEST, QUANTITY, 32, "a quantity such as 500m, 1 or 256Mi"),
     BeforeValidator(str),
 ]
-
-_FACTORS = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
-    "k": Decimal("1e3"), "M": Decimal("1e6"), "G": Decimal("1e9"), "T": Decimal("1e12"),
-    "P": Decimal("1e15"), "E": Decimal("1e18"),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
-    "Pi": Decimal(2**50), "Ei": Decimal(2**60),
-}  # fmt: skip
-
-
-def amount(quantity: str) -> Decimal:
-    """The number that a quantity stands for: cores, bytes.
-
-    The API server writes exponents with a sign too, which users do not get to.
-    """
-    match = re.fullmatch(r"([0-9.]+)([A-Za-z]*)(?:(?<=[eE])(-?[0-9]+))?", quantity)
-    if match is None or not re.fullmatch(QUANTITY, re.sub("(?<=[eE])-", "", quantity)):
-        raise ValueError(f"not a quantity: {quantity!r}")
-    number, unit, exponent = match.groups()
-    if exponent is not None:
-        return Decimal(number) * Decimal(10) ** int(exponent)
-    return Decimal(number) * _FACTORS[unit]
-
 
 IntOrPercent = Annotated[
     int | str,
@@ -279,12 +256,15 @@ IntOrPercent = Annotated[
         "a whole number from 0 to 1000 or a percentage such as 25%",
     ),
 ]
+
 PORT_NAME = r"[a-z](-?[a-z0-9])*"
 """What the Service Name Registry takes: no two hyphens in a row."""
+
 PortOrName = Annotated[
     int | str,
     NumberOrText(1, 65535, PORT_NAME, 15, "a port number from 1 to 65535 or the name of a port"),
 ]
+
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
 ObjectName = Annotated[
@@ -295,6 +275,7 @@ ObjectName = Annotated[
         "a Kubernetes object name (lower case letters, digits, - and .)",
     ),
 ]
+
 PortName = Annotated[
     str,
     Text(
@@ -303,6 +284,7 @@ PortName = Annotated[
         "a port name (lower case letters, digits and single -, at most 15, starting with a letter)",
     ),
 ]
+
 ImageRepository = Annotated[
     str,
     Text(
@@ -311,6 +293,7 @@ ImageRepository = Annotated[
         "an image repository without tag or digest, such as registry.example.com/shop/checkout",
     ),
 ]
+
 ImageReference = Annotated[
     str,
     Text(
@@ -319,9 +302,11 @@ ImageReference = Annotated[
         "an image reference, such as alpine:3.24 or registry.example.com/base@sha256:…",
     ),
 ]
+
 Digest = Annotated[
     str, Text(r"sha256:[0-9a-f]{64}", 71, "a digest: sha256: and 64 lower case hex digits")
 ]
+
 GitURL = Annotated[
     str,
     Text(
@@ -330,6 +315,7 @@ GitURL = Annotated[
         "an http(s) URL of a git repository without user, password, query or '..'",
     ),
 ]
+
 Revision = Annotated[
     str,
     Text(
@@ -338,6 +324,7 @@ Revision = Annotated[
         "a branch, a tag, a full commit of 40 hex digits, or refs/…",
     ),
 ]
+
 RepositoryPath = Annotated[
     str,
     Text(
@@ -346,16 +333,21 @@ RepositoryPath = Annotated[
         "a path below the repository's root, without a leading / or ..",
     ),
 ]
+
 Package = Annotated[
     str, Text(rf"\.|\./{SEGMENT}(/{SEGMENT})*", 255, "a package path such as . or ./cmd/checkout")
 ]
+
 AbsolutePath = Annotated[str, Text(rf"(/{SEGMENT})+", 255, "an absolute path without ..")]
+
 Binary = Annotated[
     str, Text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", 63, "a file name of letters, digits, ., _ and -")
 ]
+
 BuildTag = Annotated[
     str, Text(r"[A-Za-z0-9_][A-Za-z0-9_.]{0,63}", 64, "a Go build tag of letters, digits, _ and .")
 ]
+
 PackageName = Annotated[
     str,
     Text(
@@ -364,6 +356,7 @@ PackageName = Annotated[
         "a package name of lower case letters, digits, +, ., _ and -",
     ),
 ]
+
 MirrorURL = Annotated[
     str,
     Text(
@@ -372,7 +365,9 @@ MirrorURL = Annotated[
         "an http(s) URL without user, password or query",
     ),
 ]
+
 _PROXY = r"(https?://" + HOST + rf"(/{SEGMENT})*/?|direct|off)"
+
 ModuleProxy = Annotated[
     str,
     Text(
@@ -381,6 +376,7 @@ ModuleProxy = Annotated[
         "a GOPROXY list: http(s) URLs, direct or off, separated by , or |",
     ),
 ]
+
 VariableName = Annotated[
     str,
     Text(
@@ -389,8 +385,11 @@ VariableName = Annotated[
         "a package path and a variable, such as main.version",
     ),
 ]
+
 _PLACEHOLDER = r"\$\((" + "|".join(PLACEHOLDERS) + r")\)"
+
 _ALLOWED = ", ".join(f"$({name})" for name in PLACEHOLDERS)
+
 VariableValue = Annotated[
     str,
     Text(
@@ -399,6 +398,7 @@ VariableValue = Annotated[
         f"letters, digits, spaces, ._:/@+,=~#- and the placeholders {_ALLOWED}",
     ),
 ]
+
 Tag = Annotated[
     str,
     Text(
@@ -407,6 +407,7 @@ Tag = Annotated[
         f"an image tag, in which these placeholders stand: {_ALLOWED}",
     ),
 ]
+
 UserName = Annotated[
     str,
     Text(
@@ -415,7 +416,9 @@ UserName = Annotated[
         "a Unix user name (lower case letters, digits, _ and -, at most 32)",
     ),
 ]
+
 EnvName = Annotated[str, Text(r"[A-Za-z_.-][A-Za-z0-9_.-]*", 255, "an environment variable name")]
+
 TimeZone = Annotated[
     str,
     OneOf(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from goservice.conditions import Reason
+from goservice.api.conditions import Reason
 
 COMMAND = ("skopeo",)
 

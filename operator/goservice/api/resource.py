@@ -6,67 +6,52 @@ It holds no decision and reads nothing but its argument.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from goservice.errors import InvalidSpec, Problem
-from goservice.spec.core import (
-    Behavior,
+from goservice.api.autoscaling import Behavior, Metric
+from goservice.api.build import Build
+from goservice.api.container import (
     ContainerPort,
     EnvFrom,
     EnvVar,
     LocalReference,
-    Metric,
     Probe,
     Resources,
     StoppingProbe,
-    exactly_one,
     plain,
-    positive,
 )
-from goservice.spec.types import (
-    AbsolutePath,
-    Binary,
-    BuildTag,
+from goservice.api.fields import (
     Digest,
     GitURL,
-    ImageReference,
     ImageRepository,
     IntOrPercent,
-    MirrorURL,
     Model,
-    ModuleProxy,
-    ObjectName,
-    Package,
-    PackageName,
-    Quantity,
     RepositoryPath,
     Revision,
     Rule,
     Tag,
     TimeZone,
     UserName,
-    VariableName,
-    VariableValue,
-    distinct,
     listing,
-    shown,
     unique,
 )
 
 GROUP = "goservice.dev"
+
 VERSION = "v1alpha1"
+
 API_VERSION = f"{GROUP}/{VERSION}"
+
 KIND = "GoService"
+
 NAME_PATTERN = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+
 NAME_LONGEST = 40
+
 NAMESPACE_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
 
@@ -88,173 +73,6 @@ class Source(Model):
     """The git repository."""
     poll_interval_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
     """Seconds between looks for a new commit. 0: only when asked to. A commit is never polled."""
-
-
-class Base(StrEnum):
-    """What the image stands on."""
-
-    SCRATCH = "Scratch"
-    BUSYBOX = "Busybox"
-    ALPINE = "Alpine"
-    DISTROLESS = "Distroless"
-    CUSTOM = "Custom"
-
-
-class CopiedFile(Model):
-    """A file or folder of the repository that goes into the image."""
-
-    rules = (
-        Rule(
-            "!(self.to == '/etc' || self.to.startsWith('/etc/') || self.to == '/proc' || self.to.startsWith('/proc/'))",
-            "must not be below /etc or /proc",
-            lambda self: not re.fullmatch(r"/(etc|proc)(/.*)?", self.to),
-            path="to",
-        ),
-    )
-
-    source: RepositoryPath = Field(alias="from")
-    """The file or folder, relative to the repository's root. A folder's contents go into `to`."""
-    to: AbsolutePath
-    """Where it goes in the image: an absolute path, not below /etc or /proc."""
-
-
-class Variable(Model):
-    """A Go string variable set at link time (-X)."""
-
-    name: VariableName
-    """Package path and variable, such as main.version."""
-    value: VariableValue
-    """Its value. $(COMMIT), $(REVISION), $(INPUTS), $(NAME) and $(NAMESPACE) are filled in."""
-
-
-class Download(StrEnum):
-    """When the modules are downloaded."""
-
-    AFTER_SOURCE = "AfterSource"
-    BEFORE_SOURCE = "BeforeSource"
-
-
-class Modules(Model):
-    """How Go modules are downloaded."""
-
-    proxy: ModuleProxy | None = None
-    """A GOPROXY list, such as https://proxy.example.com,direct. The platform's if left out."""
-    download: Download = Download.AFTER_SOURCE
-    """AfterSource copies the repository first (works for every layout); BeforeSource downloads from go.mod and go.sum in a layer of its own."""
-
-
-class Toolchain(StrEnum):
-    """Where Go comes from in a build."""
-
-    IMAGE = "Image"
-    MOUNTED = "Mounted"
-
-
-class BuildCache(Model):
-    """A volume that keeps Go's caches from build to build: one that is there, or one that is made."""
-
-    rules = (
-        exactly_one("claimName", "size"),
-        positive("size"),
-        Rule(
-            "!has(self.storageClassName) || has(self.size)",
-            "needs size: a claim that is there has its class",
-            lambda self: self.storage_class_name is None or self.size is not None,
-            path="storageClassName",
-        ),
-    )
-
-    claim_name: ObjectName | None = None
-    """A PersistentVolumeClaim of the namespace. Services may share it: each has folders of its own."""
-    size: Quantity | None = None
-    """The size of a claim (NAME-build-cache, ReadWriteOnce) that is made for this service and goes with it, such as 5Gi. It can grow where the storage class lets it; one that is no longer asked for stays until you delete it."""
-    storage_class_name: ObjectName | None = None
-    """The made claim's storage class. The cluster's default if left out."""
-
-
-class History(Model):
-    """How many finished builds are kept."""
-
-    succeeded: Annotated[int, Field(ge=1, le=20)] = 3
-    """Successful builds (Job and ConfigMap) to keep."""
-    failed: Annotated[int, Field(ge=1, le=20)] = 3
-    """Failed builds to keep."""
-
-
-class Build(Model):
-    """How the image is built."""
-
-    rules = (
-        Rule(
-            "!has(self.base) || self.base != 'Custom' || has(self.baseImage)",
-            "is required when base is Custom",
-            lambda self: self.base is not Base.CUSTOM or self.base_image is not None,
-            path="baseImage",
-        ),
-        Rule(
-            "!has(self.packageMirror) || (has(self.packages) && size(self.packages) > 0)",
-            "needs packages to install",
-            lambda self: self.package_mirror is None or bool(self.packages),
-            path="packageMirror",
-        ),
-        Rule(
-            "!has(self.baseImage) || !has(self.base) || self.base != 'Scratch'",
-            "must not be set when base is Scratch; set base to Alpine, Busybox, Distroless or Custom",
-            lambda self: self.base_image is None or self.base is not Base.SCRATCH,
-            path="baseImage",
-        ),
-        Rule(
-            "!has(self.toolchain) || self.toolchain != 'Mounted' || !has(self.packages) || size(self.packages) == 0",
-            "must not be Mounted where packages are installed; set it to Image, or leave it out",
-            lambda self: self.toolchain is not Toolchain.MOUNTED or not self.packages,
-            path="toolchain",
-        ),
-    )
-
-    package: Package = "."
-    """The main package, relative to the module's folder: . or ./cmd/checkout."""
-    binary: Binary | None = None
-    """The name of the program in the image. metadata.name if left out."""
-    builder_image: ImageReference | None = None
-    """The image that Go comes from, such as golang:1.27-alpine3.24. The platform's if left out."""
-    base: Base = Base.SCRATCH
-    """What the image stands on: Scratch (nothing but the program), Busybox, Alpine, Distroless, or Custom."""
-    base_image: ImageReference | None = None
-    """Pins or replaces the base's image, such as alpine:3.24. Required for Custom."""
-    packages: Annotated[
-        list[PackageName],
-        Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
-        AfterValidator(distinct),
-    ] = []
-    """Packages of the builder's distribution (Alpine or Debian) that are installed before the build. tzdata also puts the zone's file into the image."""
-    package_mirror: MirrorURL | None = None
-    """A mirror to install packages from: an http(s) URL that takes the place of the distribution's. Needs packages."""
-    files: Annotated[
-        list[CopiedFile], listing(("to",), max_length=32), AfterValidator(unique("to"))
-    ] = []
-    """Files and folders of the repository that go into the image, such as a config folder."""
-    tags: Annotated[
-        list[BuildTag],
-        Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
-        AfterValidator(distinct),
-    ] = []
-    """Go build tags."""
-    variables: Annotated[
-        list[Variable], listing(("name",), max_length=32), AfterValidator(unique("name"))
-    ] = []
-    """Go string variables set at link time (-X), such as main.version."""
-    modules: Modules = Modules()
-    """How Go modules are downloaded."""
-    toolchain: Toolchain | None = None
-    """Where Go comes from. Mounted: from builderImage by a volume, beside a small builder stage, which is faster; Image: the builder stage stands on builderImage. If left out, Mounted where the platform says so, no packages are installed and builderImage is golang:1.21 or newer. The image that comes out is the same."""
-    cache: BuildCache | None = None
-    """Keeps Go's caches from build to build, and compiles the standard library once for all. Nothing is kept if left out."""
-    resources: Resources | None = None
-    """Requests and limits of the build. The platform's if left out."""
-    timeout_seconds: Annotated[int, Field(ge=60, le=86400)] = 1800
-    """Seconds after which a build is stopped."""
-    history: History = History()
-    """How many finished builds are kept."""
 
 
 class Image(Model):
@@ -401,6 +219,7 @@ class Disruption(Model):
 _SERVICE_PORT = (
     "(has({0}.servicePort) ? {0}.servicePort : ({0}.name == self[0].name ? 80 : {0}.port))"
 )
+
 _SERVICE_PORT_TWICE = "must not give the Service a port twice (80 for the first, else port)"
 
 
@@ -551,109 +370,5 @@ class GoService:
 
 
 REBUILD_ANNOTATION = f"{GROUP}/rebuild-requested-at"
+
 RESTART_ANNOTATION = f"{GROUP}/restart-requested-at"
-
-
-def parse(body: Mapping[str, Any]) -> GoService:
-    """The resource in a body as the API server stores it.
-
-    Raises:
-        InvalidSpec: with one problem for each fault that was found.
-    """
-    metadata = body.get("metadata") or {}
-    name = str(metadata.get("name") or "")
-    namespace = str(metadata.get("namespace") or "default")
-    problems = []
-    if not re.fullmatch(NAMESPACE_PATTERN, namespace):
-        problems.append(
-            Problem(
-                "metadata.namespace",
-                "must be at most 63 lower case letters, digits and -, "
-                f"starting and ending with a letter or digit, not {shown(namespace)}",
-            )
-        )
-    if not re.fullmatch(NAME_PATTERN, name) or len(name) > NAME_LONGEST:
-        problems.append(
-            Problem(
-                "metadata.name",
-                f"must be at most {NAME_LONGEST} lower case letters, digits and -, starting with a letter and not ending with -, not {shown(name)}",
-            )
-        )
-    try:
-        written = json.dumps(_without_nulls(body.get("spec", {})), default=str)
-        spec = Spec.model_validate_json(written, strict=True)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            problems += _problems(detail)
-        raise InvalidSpec(problems) from None
-    if any(file.to == f"/app/{spec.build.binary or name}" for file in spec.build.files):
-        problems.append(
-            Problem(
-                "spec.build.files", f"must not replace the program /app/{spec.build.binary or name}"
-            )
-        )
-    if problems:
-        raise InvalidSpec(problems)
-    annotations = metadata.get("annotations") or {}
-    return GoService(
-        namespace=namespace,
-        name=name,
-        uid=str(metadata.get("uid") or ""),
-        generation=int(metadata.get("generation") or 1),
-        spec=spec,
-        rebuild_requested_at=str(annotations.get(REBUILD_ANNOTATION, ""))[:64],
-        restart_requested_at=str(annotations.get(RESTART_ANNOTATION, ""))[:64],
-    )
-
-
-def dump(spec: Spec) -> dict[str, Any]:
-    """The spec as a user would write it: camelCase, without what equals a default."""
-    return spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-
-
-def _without_nulls(value: Any) -> Any:
-    """The value as the API server stores it: it drops a null field."""
-    if isinstance(value, Mapping):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
-        return [_without_nulls(v) for v in value]
-    return value
-
-
-_WORDS = {
-    "missing": "is required",
-    "extra_forbidden": "is not a field; see kubectl explain goservice.{parent}",
-    "string_type": "must be a string, not {input}",
-    "int_type": "must be a whole number, not {input}",
-    "int_parsing": "must be a whole number, not {input}",
-    "int_from_float": "must be a whole number, not {input}",
-    "bool_type": "must be true or false, not {input}",
-    "bool_parsing": "must be true or false, not {input}",
-    "list_type": "must be a list, not {input}",
-    "dict_type": "must be a mapping, not {input}",
-    "model_type": "must be a mapping, not {input}",
-    "model_attributes_type": "must be a mapping, not {input}",
-    "greater_than_equal": "must be at least {ge}, not {input}",
-    "less_than_equal": "must be at most {le}, not {input}",
-    "too_long": "must have at most {max_length} items, has {actual_length}",
-    "too_short": "must have at least {min_length} items, has {actual_length}",
-    "enum": "must be {expected}, not {input}",
-}
-
-
-def _problems(error: ErrorDetails) -> list[Problem]:
-    """What one of pydantic's errors says, in the words of the API: several for broken rules."""
-    context = dict(error.get("ctx") or {})
-    path = "spec"
-    for part in error["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part not in ("int", "str", "[key]"):
-            path += f".{part}"
-    if "faults" in context:
-        return [Problem(f"{path}.{field}" if field else path, m) for field, m in context["faults"]]
-    template = _WORDS.get(error["type"])
-    if template is None or (error["type"] == "enum" and "expected" not in context):
-        return [Problem(path, error["msg"])]
-    words = {**context, "input": shown(error["input"]), "parent": path.rpartition(".")[0]}
-    return [Problem(path, template.format(**words))]

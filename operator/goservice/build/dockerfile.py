@@ -16,10 +16,15 @@ from dataclasses import dataclass
 
 import jinja2
 
-from goservice import names, toolchain
+from goservice import names
+from goservice.build import toolchain
 from goservice.data import data_dir
 from goservice.settings import Settings
-from goservice.spec import Base, Build, Download, GoService, User
+from goservice.api.build import Base
+from goservice.api.build import Build
+from goservice.api.build import Download
+from goservice.api.resource import GoService
+from goservice.api.resource import User
 
 SOURCE = "/build/src"
 ROOT = "/out/rootfs"
