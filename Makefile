@@ -4,11 +4,11 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 # How many resources and lives the properties try: make unit EXAMPLES=1000.
 EXAMPLES ?= 100
-PROPERTIES := tests/unit/test_properties.py tests/unit/test_lives.py
+PROPERTIES := tests/unit/test_properties.py tests/unit/test_lifecycle.py
 
 # A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
 ON_PURPOSE := $(if $(filter command line,$(origin KUBECONFIG)),GOSERVICE_TEST_KUBECONFIG=$(abspath $(KUBECONFIG)))
-CLUSTER := cd tests && $(ON_PURPOSE) $(abspath $(RUN))/python -m cluster
+CLUSTER := $(ON_PURPOSE) $(abspath $(RUN))/python -m testbed.node
 
 .PHONY: help
 help:
@@ -52,8 +52,8 @@ lane:
 
 .PHONY: check
 check: setup ## Linters, types and import contracts
-	$(RUN)/ruff format --check operator tests benchmarks docs
-	$(RUN)/ruff check operator tests benchmarks docs
+	$(RUN)/ruff format --check operator testbed tests benchmarks docs
+	$(RUN)/ruff check operator testbed tests benchmarks docs
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/yamllint -s -c .yamllint.yaml manifests
@@ -84,11 +84,11 @@ e2e: programs ## The whole path on the local node, as a user does it
 
 .PHONY: bench
 bench: programs ## What the operator costs: [FULL=1] [ARGS='-o json']
-	@PYTHONPATH=tests $(RUN)/python -m benchmarks $(if $(FULL),--full) $(ARGS)
+	@$(RUN)/python -m benchmarks $(if $(FULL),--full) $(ARGS)
 
 .PHONY: bench-build
 bench-build: programs ## What a build costs on the local node
-	@PYTHONPATH=tests $(RUN)/python -m benchmarks.build $(ARGS)
+	@$(RUN)/python -m benchmarks.build $(ARGS)
 
 ##@ Write what is generated
 
@@ -102,7 +102,7 @@ crds: setup ## Write the CRD anew
 
 .PHONY: golden
 golden: setup ## Write the golden files anew
-	UPDATE_GOLDEN=1 $(RUN)/python -m pytest -q tests/test_golden.py
+	UPDATE_GOLDEN=1 $(RUN)/python -m pytest -q tests/golden/test_golden.py
 
 .PHONY: constraints
 constraints: setup ## Compile the pinned versions anew

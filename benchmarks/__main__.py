@@ -15,10 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import audit, http, load, machine, report
+from benchmarks import audit, load, machine, report
 from benchmarks.bed import bed
 from benchmarks.campaign import Campaign
-from cluster import progress
+from testbed.apiserver import http
+from testbed.node import progress
 
 FILE = Path(__file__).parent / "last.json"
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from controlplane import OPERATOR_USER
+from testbed.apiserver.controlplane import OPERATOR_USER
 
 RECORDED = "bench-recorded"
 """The namespace whose requests are kept with their bodies, to be sent again by a bare client."""

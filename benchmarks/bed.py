@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import audit, machine
-from cluster import progress
-from controlplane import ControlPlane, Operator
-from ports import free_port
+from testbed.apiserver.controlplane import ControlPlane, Operator
+from testbed.apiserver.ports import free_port
+from testbed.node import progress
 
 FLAGS = {
     "kube-controller-manager": (
@@ -96,7 +96,7 @@ def bed(builds: int) -> Iterator[Bed]:
 def _helper(folder: Path, module: str, argument: str) -> subprocess.Popen[bytes]:
     with (folder / f"{module}.log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", f"benchmarks.{module}", argument],
+            [sys.executable, "-m", f"testbed.apiserver.{module}", argument],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=log,
             stderr=log,

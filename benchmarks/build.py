@@ -1,7 +1,7 @@
 """`make bench-build`: what a build costs on the local node, and how large its image is.
 
 The classic Dockerfile is built in the same run, by the same executor, in the pod that the operator
-rendered: only the file differs. KANIKO_EXECUTOR names a real Kaniko, as in tests/cluster/README.md.
+rendered: only the file differs. KANIKO_EXECUTOR names a real Kaniko, as in testbed/node/README.md.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import localnode
 from benchmarks import machine
-from cluster import images, kubectl, node, paths, prerequisites, progress
+from testbed.node import images, kubectl, localnode, node, paths, prerequisites, progress
 
 Manifest = dict[str, Any]
 Figures = dict[str, Any]
@@ -129,7 +128,9 @@ def _node() -> None:
     """The local node with the operator, as `make demo` leaves it."""
     prerequisites.install()
     if node.find() is None:
-        subprocess.run([sys.executable, "-m", "cluster", "demo"], cwd=paths.HERE.parent, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "testbed.node", "demo"], cwd=paths.PROJECT, check=True
+        )
 
 
 def _measure(figures: Figures) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import audit, http, load, machine
+from benchmarks import audit, load, machine
 from benchmarks.bed import Bed
-from cluster import progress
+from testbed.apiserver import http
+from testbed.node import progress
 
 Figures = dict[str, Any]
 

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from benchmarks import http
 from benchmarks.bed import Bed
+from testbed.apiserver import http
 
 PER_NAMESPACE = 100
 AT_ONCE = 32

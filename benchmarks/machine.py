@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cluster import programs
+from testbed.node import programs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 2**20

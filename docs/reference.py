@@ -421,7 +421,11 @@ def _layers() -> str:
     """The import contract's layers, the uppermost first."""
     project = tomllib.loads((PAGES.parent / "pyproject.toml").read_text())
     contracts = project["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
+    (layers,) = (
+        contract["layers"]
+        for contract in contracts
+        if contract.get("layers", [""])[0].startswith("goservice.")
+    )
     lines = [layer.replace("goservice.", "").replace(" | ", "  ") for layer in layers]
     return "\n".join(["```", *lines, "```"])
 

@@ -9,9 +9,9 @@ from typing import Any
 import lupa.lua51 as lua
 import pytest
 
-import factories as f
 from goservice import plan
 from goservice.observed import Resolution
+from tests.support import factories as f
 
 SCRIPT = (Path(__file__).parents[2] / "manifests" / "argocd" / "health.lua").read_text()
 

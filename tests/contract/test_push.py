@@ -25,7 +25,7 @@ import pytest
 
 from goservice.api.conditions import Reason
 from goservice.build import skopeo
-from ports import free_port
+from testbed.apiserver.ports import free_port
 
 DOCKER = "application/vnd.docker."
 MANIFEST = DOCKER + "distribution.manifest.v2+json"

@@ -14,12 +14,12 @@ import jinja2.nodes
 import pytest
 import yaml
 
-import factories as f
 from goservice import names, settings
 from goservice.api import crd, parsing, resource
 from goservice.build import kaniko
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
+from tests.support import factories as f
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text()

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-import factories as f
 from goservice import plan
 from goservice.api import conditions
 from goservice.api.conditions import Reason
 from goservice.api.status import Status
 from goservice.observed import Fleet, Observed, Resolution
+from tests.support import factories as f
 
 SERVICE = f.service(annotations={"goservice.dev/rebuild-requested-at": "x" * 200})
 LONG = "line of the compiler's output\n" * 400

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import localnode
-from cluster import footprint, installation, local, node, paths, prerequisites
+from testbed.node import footprint, installation, local, localnode, node, paths, prerequisites
 
 
 @pytest.fixture(scope="session")
@@ -27,8 +26,8 @@ def demo() -> Iterator[localnode.Demo]:
     before = footprint.footprint()
     started = time.time()
     done = subprocess.run(
-        [sys.executable, "-m", "cluster", "demo"],
-        cwd=paths.HERE.parent,
+        [sys.executable, "-m", "testbed.node", "demo"],
+        cwd=paths.PROJECT,
         env={**os.environ, "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -25,16 +25,14 @@ import hypothesis
 import pytest
 import yaml
 
-import controlplane
-import corpus
-import factories
-import generate
-from controlplane import Actor, ControlPlane, Operator, Repository, until
 from goservice.api import parsing
 from goservice.cli import offline
 from goservice.cluster.kinds import KINDS
 from goservice.errors import InvalidSpec
 from goservice.observed import covers
+from testbed.apiserver import controlplane
+from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
+from tests.support import corpus, factories, generate
 
 pytestmark = pytest.mark.e2e
 GOSERVICE = str(Path(sys.prefix) / "bin" / "goservice")
@@ -431,7 +429,7 @@ def loosened() -> dict[str, Any]:
 def playing_the_node(plane: ControlPlane) -> Iterator[None]:
     """The benchmark's actor, which keeps up with hundreds of pods."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "benchmarks.actor", str(plane.kubeconfig)]
+    command = [sys.executable, "-m", "testbed.apiserver.actor", str(plane.kubeconfig)]
     with subprocess.Popen(command, env=environment) as actor:
         try:
             yield

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-import conformance
-import conforming
-import controlplane
-from apiserver import RealServer
-from controlplane import ControlPlane
-from world import World
+from testbed.apiserver import controlplane
+from testbed.apiserver.controlplane import ControlPlane
+from testbed.apiserver.realserver import RealServer
+from testbed.inmemory.world import World
+from tests.support import conformance, conforming
 
 pytestmark = pytest.mark.e2e
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import localnode
-from cluster import installation, kubectl, paths
-from localnode import Service
+from testbed.node import installation, kubectl, localnode, paths
+from testbed.node.localnode import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-import localnode
-from cluster import kubectl
-from localnode import Demo, Service
+from testbed.node import kubectl, localnode
+from testbed.node.localnode import Demo, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-import localnode
-from cluster import kubectl
-from localnode import Service
+from testbed.node import kubectl, localnode
+from testbed.node.localnode import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 

@@ -7,9 +7,8 @@ from collections import Counter
 
 import pytest
 
-import localnode
-from cluster import kubectl
-from localnode import Service
+from testbed.node import kubectl, localnode
+from testbed.node.localnode import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 

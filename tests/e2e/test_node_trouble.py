@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-import localnode
-from cluster import commands, kubectl, paths, repositories
-from localnode import Service
+from testbed.node import commands, kubectl, localnode, paths, repositories
+from testbed.node.localnode import Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 

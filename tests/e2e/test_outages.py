@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from controlplane import Actor, ControlPlane, Operator, Repository, until
 from goservice.watch.operator import WATCHED
-from proxy import Proxy
+from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
+from testbed.apiserver.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
 

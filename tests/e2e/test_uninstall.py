@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-import localnode
-from cluster import footprint, installation, kubectl, paths
-from localnode import CANARY, Demo, Service
+from testbed.node import footprint, installation, kubectl, localnode, paths
+from testbed.node.localnode import CANARY, Demo, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
 
@@ -119,8 +118,8 @@ def test_uninstalling_the_operator_leaves_services_running(demo: Demo) -> None:
 
 def test_demo_down_leaves_nothing_but_the_cache(demo: Demo) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cluster", "demo-down"],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "testbed.node", "demo-down"],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

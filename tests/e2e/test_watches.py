@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from controlplane import Actor, ControlPlane, Operator, until
-from proxy import Proxy
+from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, until
+from testbed.apiserver.proxy import Proxy
 
 pytestmark = pytest.mark.e2e
 

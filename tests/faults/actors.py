@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import factories
-from faults.virtual import VirtualLoop
 from goservice import names
-from world import World
+from testbed.inmemory.world import World
+from tests.faults.virtual import VirtualLoop
+from tests.support import factories
 
 Manifest = dict[str, Any]
 

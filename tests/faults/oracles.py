@@ -12,14 +12,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from faults.actors import Actors
 from goservice import names, resources
 from goservice.api import resource
 from goservice.observed import owned
-from world import World
+from testbed.inmemory.world import World
+from tests.faults.actors import Actors
 
 if TYPE_CHECKING:
-    from faults.runs import Run
+    from tests.faults.runs import Run
 
 Manifest = dict[str, Any]
 Key = tuple[str, str, str]

@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import factories
-from faults.actors import Actors, digest
-from faults.oracles import Witness
-from faults.plan import Script
-from faults.server import FaultyServer, Killed
-from faults.streams import Watches
-from faults.virtual import VirtualLoop
 from goservice.api import conditions, resource
 from goservice.cluster.kinds import ACCESS
 from goservice.loop import metrics
 from goservice.sources.polling import Sources
 from goservice.watch.operator import Operator
-from world import World
+from testbed.faults import Script
+from testbed.inmemory.world import World
+from tests.faults.actors import Actors, digest
+from tests.faults.oracles import Witness
+from tests.faults.server import FaultyServer, Killed
+from tests.faults.streams import Watches
+from tests.faults.virtual import VirtualLoop
+from tests.support import factories
 
 Manifest = dict[str, Any]
 

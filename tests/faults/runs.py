@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from faults import oracles
-from faults.plan import KILLS, READS, Fault, Point, Script, Strike, faults_at
-from faults.rig import Logged, Rig, Start
-from faults.scenarios import SCENARIOS, Scenario, Story
-from faults.virtual import VirtualLoop
-from world import World
+from testbed.faults import KILLS, READS, Fault, Point, Script, Strike, faults_at
+from testbed.inmemory.world import World
+from tests.faults import oracles
+from tests.faults.rig import Logged, Rig, Start
+from tests.faults.scenarios import SCENARIOS, Scenario, Story
+from tests.faults.virtual import VirtualLoop
 
 STEP_BOUND = 900.0
 """Virtual seconds in which each step of a story is reached: a poll of git, a build, some tries."""

@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import factories
-from faults.rig import KEY, Rig
 from goservice import names
+from tests.faults.rig import KEY, Rig
+from tests.support import factories
 
 Story = Callable[[Rig], Awaitable[None]]
 

@@ -5,28 +5,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
-from faults.plan import Fault, Script
 from goservice import errors
 from goservice.cluster.answers import refusal
 from goservice.cluster.protocol import MANAGER, Manifests
-from world import World
+from testbed.faults import CODES, Fault, Script
+from testbed.inmemory.world import World
 
 Manifest = dict[str, Any]
 T = TypeVar("T")
 
-ANSWERS: dict[Fault, tuple[int, str]] = {
-    Fault.CONFLICT: (409, "Conflict"),
-    Fault.TAKEN: (409, "AlreadyExists"),
-    Fault.UNAUTHORIZED: (401, "Unauthorized"),
-    Fault.FORBIDDEN: (403, "Forbidden"),
-    Fault.NOT_FOUND: (404, "NotFound"),
-    Fault.GONE: (410, "Expired"),
-    Fault.INVALID: (422, "Invalid"),
-    Fault.TOO_MANY: (429, "TooManyRequests"),
-    Fault.INTERNAL: (500, "InternalError"),
-    Fault.UNAVAILABLE: (503, "ServiceUnavailable"),
-    Fault.GATEWAY: (504, "Timeout"),
-}
 TIMEOUT_SECONDS = 30.0
 LATENCY = 0.01
 
@@ -93,7 +80,7 @@ class FaultyServer:
         fault = self._script.arrive(verb, kind, name)
         if fault is Fault.KILLED_BEFORE:
             self.kill()
-        if fault in ANSWERS:
+        if fault in CODES:
             raise answer(f"{verb} {kind} {name}", fault)
         if fault is Fault.RESET:
             raise errors.Unavailable(f"{verb} {kind} {name}: connection reset")
@@ -123,7 +110,7 @@ class FaultyServer:
 
 def answer(what: str, fault: Fault) -> errors.ClusterError:
     """The error that the client makes of such an answer."""
-    code, reason = ANSWERS[fault]
+    code, reason = CODES[fault]
     body = json.dumps({"reason": reason, "message": f"a fault of the test ({fault})"}).encode()
     headers = {"Retry-After": "7"} if fault is Fault.TOO_MANY else {}
     return refusal(what, code, headers, body)

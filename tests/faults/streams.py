@@ -3,12 +3,12 @@
 from collections import deque
 from typing import Any
 
-from faults.plan import Fault, Script
-from faults.virtual import VirtualLoop
 from goservice import names
 from goservice.api import resource
 from goservice.watch.operator import WATCHED, Operator
-from world import World
+from testbed.faults import Fault, Script
+from testbed.inmemory.world import World
+from tests.faults.virtual import VirtualLoop
 
 Manifest = dict[str, Any]
 Event = tuple[str | None, Manifest]

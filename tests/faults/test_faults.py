@@ -9,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from faults import runs
-from faults.plan import KILLS, READS, Strike, faults_at
-from faults.scenarios import SCENARIOS
+from testbed.faults import KILLS, READS, Strike, faults_at
+from tests.faults import runs
+from tests.faults.scenarios import SCENARIOS
 
 DONE: Counter[str] = Counter()
 STARTED = time.process_time()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import factories
-from faults import oracles, runs
-from faults.actors import Actors
-from faults.plan import Fault, Point, Strike
-from faults.virtual import StuckError, VirtualLoop
 from goservice import resources
-from world import World
+from testbed.faults import Fault, Point, Strike
+from testbed.inmemory.world import World
+from tests.faults import oracles, runs
+from tests.faults.actors import Actors
+from tests.faults.virtual import StuckError, VirtualLoop
+from tests.support import factories
 
 NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from faults import walk
+from tests.faults import walk
 
 
 @pytest.mark.parametrize(("crashes", "edits"), [(2, 0), (1, 1)])

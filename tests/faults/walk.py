@@ -14,10 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import factories
-from faults.actors import digest
-from faults.oracles import TIMES
-from faults.server import Killed
 from goservice import errors, names, resources
 from goservice.api import resource
 from goservice.cluster.kinds import ACCESS
@@ -25,7 +21,11 @@ from goservice.loop.cache import Cache
 from goservice.loop.reconcile import Memory, Reconciler
 from goservice.sources.polling import Resolution
 from goservice.watch.operator import WATCHED
-from world import Request, World
+from testbed.inmemory.world import Request, World
+from tests.faults.actors import digest
+from tests.faults.oracles import TIMES
+from tests.faults.server import Killed
+from tests.support import factories
 
 Manifest = dict[str, Any]
 

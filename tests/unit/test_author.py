@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-import factories as f
-import world
 from goservice import errors, names
 from goservice.observed import owned
-from lab import KEY, Lab
+from testbed.inmemory import world
+from tests.support import factories as f
+from tests.support.lab import KEY, Lab
 
 Key = tuple[str, str, str]
 Manifest = dict[str, Any]

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import audit, build, campaign, machine, report
-
-import factories as f
-from controlplane import OPERATOR_USER
+from testbed.apiserver.controlplane import OPERATOR_USER
+from tests.support import factories as f
 
 
 def entry(

@@ -16,13 +16,13 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-import factories as f
 from goservice import errors, plan
 from goservice.api import parsing, resource
 from goservice.cli import logs, rebuild, status, target
 from goservice.cli.main import kubectl_complete, main
 from goservice.cli.words import Trouble
-from world import Request, World
+from testbed.inmemory.world import Request, World
+from tests.support import factories as f
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "checkout.yaml"
 

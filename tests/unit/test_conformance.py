@@ -2,9 +2,8 @@
 
 import pytest
 
-import conformance
-import conforming
-from world import World
+from testbed.inmemory.world import World
+from tests.support import conformance, conforming
 
 
 @pytest.mark.parametrize("scenario", conformance.SCENARIOS, ids=lambda s: s.__name__)

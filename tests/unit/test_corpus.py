@@ -9,14 +9,13 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-import corpus
-import factories as f
-import generate
 from goservice import plan
 from goservice.api import parsing
 from goservice.api.conditions import Type, find
 from goservice.cli import main
 from goservice.settings import Settings
+from tests.support import corpus, generate
+from tests.support import factories as f
 
 BY_SCHEMA = [row for row in corpus.REFUSED if row.by == "schema"]
 BY_OPERATOR = [row for row in corpus.REFUSED if row.by == "operator"]

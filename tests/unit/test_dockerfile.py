@@ -4,15 +4,13 @@ from typing import Any
 
 import pytest
 
-import dockerfiles
-import factories
-import generate
-from dockerfiles import Instruction
 from goservice import settings
 from goservice.api import parsing, resource
 from goservice.api.build import Base, Download
 from goservice.build import dockerfile
 from goservice.errors import InvalidSpec
+from tests.support import dockerfiles, factories, generate
+from tests.support.dockerfiles import Instruction
 
 COMMIT = factories.COMMIT
 

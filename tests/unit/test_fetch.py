@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
 from goservice.fetch import download, links, main, module, source
 from goservice.fetch import git as git_module
+from tests.support.gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
 
 
 @pytest.fixture(autouse=True)

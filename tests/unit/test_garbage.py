@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-import factories as f
 from goservice import names, plan
 from goservice.api import resource
 from goservice.api.status import Status
 from goservice.observed import Observed
 from goservice.plan import Apply
+from tests.support import factories as f
 
 SERVICE = f.service()
 GARBAGE = [

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from gitserver import GOOD, Origin, Run, failed, fetching, git, serving
 from goservice.fetch import git as git_module
 from goservice.fetch import main, source
+from tests.support.gitserver import GOOD, Origin, Run, failed, fetching, git, serving
 
 WHO = b"A <a@example.com> 1790000000 +0000"
 FILE, PROGRAM, LINK, FOLDER, MODULE = b"100644", b"100755", b"120000", b"40000", b"160000"

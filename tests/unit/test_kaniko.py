@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-import factories as f
 from goservice.api.conditions import Reason
 from goservice.build import kaniko
+from tests.support import factories as f
 
 SERVICE = f.service()
 COMPILE = """INFO[0012] Running: [go build -trimpath]

@@ -15,8 +15,6 @@ import yaml
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-import factories as f
-import world
 from goservice import names
 from goservice.data import data_dir
 from goservice.loop import metrics
@@ -24,6 +22,8 @@ from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Brake, session
 from goservice.watch.operator import STUCK_SECONDS, WATCHED, Operator
+from testbed.inmemory import world
+from tests.support import factories as f
 
 JOBS = "/apis/batch/v1/jobs"
 PODS = "/api/v1/pods"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-import factories as f
 from goservice import names
 from goservice.build.inputs import inputs_hash
 from goservice.quantity import same_quantity
+from tests.support import factories as f
 
 RECORDED = {
     "minimal": ({}, "a9c99ee433"),

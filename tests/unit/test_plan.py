@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import factories as f
 from goservice import names, plan, resources
 from goservice.api import parsing, resource
 from goservice.api.conditions import Reason, Type, find
@@ -15,6 +14,7 @@ from goservice.build.inputs import inputs_hash
 from goservice.errors import InvalidSpec
 from goservice.observed import Fleet, Observed, Question, Resolution
 from goservice.plan import Apply, Create, Delete, Plan
+from tests.support import factories as f
 
 
 def decide(service: resource.GoService, observed: Observed, seconds: float = 0) -> Plan:

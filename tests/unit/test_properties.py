@@ -15,11 +15,6 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-import factories as f
-import generate
-import schemas
-from checks import Checks
-from dockerfiles import Instruction
 from goservice import names
 from goservice.api import build, parsing
 from goservice.api.build import Base, Download
@@ -30,6 +25,10 @@ from goservice.cli import offline, process
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 from goservice.settings import Settings
+from tests.support import factories as f
+from tests.support import generate, schemas
+from tests.support.checks import Checks
+from tests.support.dockerfiles import Instruction
 
 ROOT = "/out/rootfs"
 SETTINGS = (

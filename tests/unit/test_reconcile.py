@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-import factories as f
-import world
 from goservice import errors, names
 from goservice.api import resource
 from goservice.api.conditions import Type, find
 from goservice.errors import GitUnavailable
 from goservice.loop.metrics import Metrics
 from goservice.settings import Settings
-from lab import KEY, Lab
+from testbed.inmemory import world
+from tests.support import factories as f
+from tests.support.lab import KEY, Lab
 
 
 async def test_a_cold_create_sends_exactly_this() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from kubernetes_validate import validate
 
-import factories as f
 from goservice import names, resources
 from goservice.build.inputs import inputs_hash
 from goservice.observed import covers
+from tests.support import factories as f
 
 RUNNING = resources.Running(f"registry.example.com/shop/checkout@{f.DIGEST}", 10001, "UTC", "1.26")
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-import corpus
-import factories
 from goservice import quantity, settings
 from goservice.api import build, fields, parsing, resource
 from goservice.api.container import Resources
 from goservice.errors import InvalidSpec, SettingsError
+from tests.support import corpus, factories
 
 
 def body(change: corpus.Change) -> dict[str, Any]:

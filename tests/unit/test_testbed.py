@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import (
+from testbed.node import (
     commands,
     footprint,
     images,
@@ -288,5 +288,5 @@ def test_say_writes_lines() -> None:
 
 def test_the_nodes_python_finds_the_package() -> None:
     environment = node.python_environment()
-    assert Path(environment["PYTHONPATH"], "cluster", "nodeinit.py").is_file()
+    assert Path(environment["PYTHONPATH"], "testbed", "node", "nodeinit.py").is_file()
     assert environment[paths.MARKER] == str(paths.cache())

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-import factories as f
 from goservice.api.conditions import Reason
 from goservice.build import kaniko, toolchain
 from goservice.build.inputs import inputs_hash
 from goservice.settings import Settings
+from tests.support import factories as f
 
 GO = """\
 #!/bin/sh

@@ -6,7 +6,7 @@ import pytest
 
 from goservice import errors
 from goservice.cluster import protocol
-from world import HANDOVER_MANAGER, MANAGER, Request, World
+from testbed.inmemory.world import HANDOVER_MANAGER, MANAGER, Request, World
 
 DEPLOYMENT = ("Deployment", "shop", "checkout")
 

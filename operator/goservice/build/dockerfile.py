@@ -17,14 +17,11 @@ from dataclasses import dataclass
 import jinja2
 
 from goservice import names
+from goservice.api.build import Base, Build, Download
+from goservice.api.resource import GoService, User
 from goservice.build import toolchain
 from goservice.data import data_dir
 from goservice.settings import Settings
-from goservice.api.build import Base
-from goservice.api.build import Build
-from goservice.api.build import Download
-from goservice.api.resource import GoService
-from goservice.api.resource import User
 
 SOURCE = "/build/src"
 ROOT = "/out/rootfs"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from goservice.api import parsing
-from goservice.names import Canonical
-from goservice.names import digest_of
-from goservice.settings import Settings
 from goservice.api.resource import GoService
+from goservice.names import Canonical, digest_of
+from goservice.settings import Settings
+
 
 def image_inputs(service: GoService, settings: Settings, commit: str) -> Canonical:
     """Everything that reaches the image, and nothing else; defaults are left out.
@@ -33,12 +33,14 @@ def image_inputs(service: GoService, settings: Settings, commit: str) -> Canonic
         "settings": _settings_that_reach(service, settings),
     }
 
+
 def _revision_if_shown(service: GoService) -> Canonical:
     """The revision, where a linked variable shows it; the tag does not reach the image's content."""
     git = service.spec.source.git if service.spec.source else None
     texts = [variable.value for variable in service.spec.build.variables]
     shown = any("$(REVISION)" in text for text in texts)
     return {"revision": git.revision} if shown and git and git.revision else {}
+
 
 def _settings_that_reach(service: GoService, settings: Settings) -> Canonical:
     """The platform's values that this service's image is made with."""
@@ -55,6 +57,7 @@ def _settings_that_reach(service: GoService, settings: Settings) -> Canonical:
     if build.packages and build.package_mirror is None and settings.builds.package_mirror:
         reach["packageMirror"] = settings.builds.package_mirror
     return reach
+
 
 def inputs_hash(service: GoService, settings: Settings, commit: str) -> str:
     """The hash of the build's inputs: ten lower case hex characters."""

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from goservice import names
-from goservice.build import skopeo
-from goservice.build import toolchain
 from goservice.api.conditions import Reason
-from goservice.settings import Settings
 from goservice.api.resource import GoService
+from goservice.build import skopeo, toolchain
+from goservice.settings import Settings
 
 Manifest = dict[str, Any]
 

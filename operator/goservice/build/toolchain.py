@@ -15,10 +15,10 @@ import re
 from typing import Any
 
 from goservice import names
-from goservice.api.conditions import Reason
-from goservice.settings import Settings
-from goservice.api.resource import GoService
 from goservice.api.build import Toolchain
+from goservice.api.conditions import Reason
+from goservice.api.resource import GoService
+from goservice.settings import Settings
 
 Manifest = dict[str, Any]
 

@@ -1,0 +1,136 @@
+"""Fault plans as data: what strikes where, and what was reached."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """What can happen at a point."""
+
+    KILLED_BEFORE = "killed before"
+    KILLED_AFTER = "killed after"
+    CONFLICT = "409"
+    TAKEN = "409 AlreadyExists"
+    FORBIDDEN = "403"
+    NOT_FOUND = "404"
+    INVALID = "422"
+    TOO_MANY = "429"
+    INTERNAL = "500"
+    UNAVAILABLE = "503"
+    GATEWAY = "504"
+    RESET = "reset"
+    TIMEOUT = "timeout"
+    LOST = "applied but lost"
+    UNAUTHORIZED = "401"
+    GONE = "410"
+    TOLD_GONE = "410 in a stream"
+    TOLD_INTERNAL = "500 in a stream"
+    CUT = "watch cut"
+    DELAYED = "watch delayed"
+    REPEATED = "watch repeated"
+    SILENCED = "watch silenced"
+    TRAVELLED = "watch time-travelled"
+
+
+KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+ANSWERS = (
+    Fault.CONFLICT,
+    Fault.UNAUTHORIZED,
+    Fault.FORBIDDEN,
+    Fault.NOT_FOUND,
+    Fault.INVALID,
+    Fault.TOO_MANY,
+    Fault.INTERNAL,
+    Fault.UNAVAILABLE,
+    Fault.GATEWAY,
+    Fault.RESET,
+    Fault.TIMEOUT,
+    Fault.LOST,
+)
+CODES: dict[Fault, tuple[int, str]] = {
+    Fault.CONFLICT: (409, "Conflict"),
+    Fault.TAKEN: (409, "AlreadyExists"),
+    Fault.UNAUTHORIZED: (401, "Unauthorized"),
+    Fault.FORBIDDEN: (403, "Forbidden"),
+    Fault.NOT_FOUND: (404, "NotFound"),
+    Fault.GONE: (410, "Expired"),
+    Fault.INVALID: (422, "Invalid"),
+    Fault.TOO_MANY: (429, "TooManyRequests"),
+    Fault.INTERNAL: (500, "InternalError"),
+    Fault.UNAVAILABLE: (503, "ServiceUnavailable"),
+    Fault.GATEWAY: (504, "Timeout"),
+}
+"""The status code and the reason of each fault that is a server's answer."""
+STREAMS = (Fault.CUT, Fault.DELAYED, Fault.REPEATED, Fault.SILENCED, Fault.TRAVELLED)
+READS = ("get", "list")
+CHANGES = ("ADDED", "MODIFIED", "DELETED")
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A request of the operator, or an event of its watches, told apart from all others."""
+
+    verb: str
+    kind: str
+    role: str
+    occurrence: int
+
+    @property
+    def is_event(self) -> bool:
+        """Whether it is an event of a watch."""
+        return self.verb in CHANGES
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.kind} {self.role}#{self.occurrence}"
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault at one point."""
+
+    point: Point
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.point}: {self.fault}"
+
+
+def faults_at(point: Point) -> tuple[Fault, ...]:
+    """Everything that can happen at a point."""
+    if point.is_event:
+        return STREAMS
+    if point.verb in READS:
+        return ANSWERS
+    return KILLS + ANSWERS + ((Fault.TAKEN,) if point.verb == "create" else ())
+
+
+def role(name: str) -> str:
+    """What an object is for, without the parts of its name that are hashes."""
+    return re.sub(r"[0-9a-f]{10}", "…", name)
+
+
+@dataclass
+class Script:
+    """The strikes of one run, and the points that it has reached."""
+
+    strikes: dict[Point, Fault] = field(default_factory=dict)
+    reached: list[Point] = field(default_factory=list)
+    fired: list[Strike] = field(default_factory=list)
+    open: bool = True
+    """Whether points still count; not after the scenario has converged."""
+    _seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def arrive(self, verb: str, kind: str, name: str) -> Fault | None:
+        """The fault that strikes here, if any."""
+        if not self.open:
+            return None
+        key = (verb, kind, role(name) if kind != "Event" else "")
+        self._seen[key] += 1
+        point = Point(*key, self._seen[key])
+        self.reached.append(point)
+        fault = self.strikes.get(point)
+        if fault is not None:
+            self.fired.append(Strike(point, fault))
+        return fault

@@ -1,0 +1,29 @@
+"""What the in-memory API server refuses in an object."""
+
+import re
+from typing import Any
+
+from goservice import errors
+from testbed.inmemory import fieldpaths
+
+Manifest = dict[str, Any]
+
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+SHORT_NAMES = {"Service", "GoService"}
+IMMUTABLE = {"Deployment": ("spec", "selector"), "Job": ("spec", "template")}
+
+
+def check(key: tuple[str, str, str], live: Manifest, before: Manifest | None) -> None:
+    kind, _, name = key
+    longest = 63 if kind in SHORT_NAMES else 253
+    if not NAME.fullmatch(name) or len(name) > longest or (kind in SHORT_NAMES and "." in name):
+        raise errors.Invalid(f"{kind} {name}: metadata.name: Invalid value", status=422)
+    for value in (live["metadata"].get("labels") or {}).values():
+        if not isinstance(value, str) or not LABEL.fullmatch(value) or len(value) > 63:
+            raise errors.Invalid(f"{kind} {name}: metadata.labels: Invalid value", status=422)
+    if kind == "Deployment" and not {"selector", "template"} <= set(live["spec"]):
+        raise errors.Invalid(f"{kind} {name}: spec.selector, spec.template: Required", status=422)
+    fixed = IMMUTABLE.get(kind)
+    if before is not None and fixed and fieldpaths.at(live, fixed) != fieldpaths.at(before, fixed):
+        raise errors.Invalid(f"{kind} {name}: {'.'.join(fixed)}: field is immutable", status=422)

@@ -1,0 +1,1 @@
+"""On a real API server, and on the local node."""

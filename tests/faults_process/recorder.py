@@ -1,0 +1,164 @@
+"""Sees every change of the lives' objects on the real API server, and what each one broke."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from goservice import names
+from goservice.api import resource
+from goservice.cluster.kinds import KINDS, path
+from goservice.observed import condition, owned
+from testbed.apiserver import http
+from testbed.faults import role
+
+Manifest = dict[str, Any]
+Life = tuple[str, str]
+"""Namespace and name of a GoService."""
+
+SEEN = ("GoService", "ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service")
+OURS = f"{names.MANAGED_BY}={names.OPERATOR}"
+
+
+class Recorder:
+    """What there is, what was made and removed, and which rules were broken, by life."""
+
+    def __init__(self, client: http.Client) -> None:
+        self.pushed: set[str] = set()
+        """The digests of successful builds."""
+        self.violations: defaultdict[Life, list[str]] = defaultdict(list)
+        self.counts: defaultdict[Life, Counter[tuple[str, str, str]]] = defaultdict(Counter)
+        """Creations and deletions by change, kind and object."""
+        self._client = client
+        self._objects: dict[str, dict[tuple[str, str], Manifest]] = {kind: {} for kind in SEEN}
+        self._changed = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Look on, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for kind in SEEN:
+                group.create_task(self._follow(kind))
+
+    async def _follow(self, kind: str) -> None:
+        where = path(KINDS[kind], None, "")
+        async for change, manifest in self._client.watch(
+            where, "" if kind == resource.KIND else OURS
+        ):
+            if change != "BOOKMARK":
+                self.saw(kind, change, {**manifest, "kind": kind})
+
+    async def until(self, what: str, found: Callable[[], Any], seconds: float) -> None:
+        """Wait for something to come true."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not found():
+                    await self.news()
+        except TimeoutError:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}") from None
+
+    async def news(self) -> None:
+        """Wait for any change."""
+        self._changed.clear()
+        await self._changed.wait()
+
+    # --- what there is ------------------------------------------------------------------------------
+
+    def all(self, kind: str, life: Life | None = None) -> list[Manifest]:
+        """The objects of a kind, of one life or of all, in the order in which they were made."""
+        found = self._objects[kind].values()
+        return [m for m in found if life is None or life_of(m) == life]
+
+    def get(self, kind: str, namespace: str, name: str) -> Manifest:
+        """An object; empty if there is none."""
+        return self._objects[kind].get((namespace, name), {})
+
+    def ready(self, life: Life) -> tuple[str, str]:
+        """Ready's status and reason if it speaks of the newest generation."""
+        body = self.get(resource.KIND, *life)
+        if not body or body.get("status", {}).get("observedGeneration") != _generation(body):
+            return "", ""
+        found = condition(body, "Ready")
+        return found.get("status", ""), found.get("reason", "")
+
+    def strays(self, life: Life) -> list[str]:
+        """The objects of a life that do not belong to its resource as it is now."""
+        uid = self.get(resource.KIND, *life)["metadata"]["uid"]
+        found = [m for kind in SEEN[1:] if kind != "Pod" for m in self.all(kind, life)]
+        wrong = [m for m in found if not owned(m, uid)]
+        return [f"{m['kind']} {m['metadata']['name']} has another owner" for m in wrong]
+
+    # --- at every change ----------------------------------------------------------------------------
+
+    def saw(self, kind: str, change: str, manifest: Manifest) -> None:
+        """Take in one change."""
+        metadata = manifest["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        before = self._objects[kind].get(key)
+        life = life_of(manifest)
+        again = before is not None and before["metadata"]["uid"] == metadata["uid"]
+        if change == "DELETED":
+            self._objects[kind].pop(key, None)
+        else:
+            self._objects[kind][key] = manifest
+        if change == "DELETED" or not again:
+            self.counts[life][
+                "DELETED" if change == "DELETED" else "ADDED", kind, _called(manifest)
+            ] += 1
+        broken = {
+            "Job": self._two_builds,
+            "Deployment": self._unserved,
+        }.get(kind, lambda *_: "")(change, manifest, before)
+        if broken:
+            self.violations[life].append(broken)
+        self._changed.set()
+
+    def _two_builds(self, change: str, job: Manifest, _before: Manifest | None) -> str:
+        running = [j for j in self.all("Job", life_of(job)) if not _ended(j)]
+        return f"{len(running)} builds run at once" if len(running) > 1 else ""
+
+    def _unserved(self, change: str, deployment: Manifest, before: Manifest | None) -> str:
+        if change == "DELETED":
+            namespace, name = life_of(deployment)
+            body = self.get(resource.KIND, namespace, name)
+            asked = not body or "deletionTimestamp" in body["metadata"]
+            return "" if asked else "the Deployment was deleted"
+        wanted = deployment["spec"]
+        image = wanted["template"]["spec"]["containers"][0]["image"]
+        if image.partition("@")[2] not in self.pushed:
+            return f"no build made {image}"
+        fell = before is not None and wanted["replicas"] < before["spec"]["replicas"]
+        return "the Deployment was scaled down" if fell else ""
+
+
+def life_of(manifest: Manifest) -> Life:
+    """The GoService that an object is or belongs to."""
+    metadata = manifest["metadata"]
+    if manifest["kind"] == resource.KIND:
+        return metadata["namespace"], metadata["name"]
+    return metadata["namespace"], metadata["labels"][names.SERVICE]
+
+
+def _called(manifest: Manifest) -> str:
+    """Its name, or for a pod what it is for: a pod's name is chance."""
+    metadata = manifest["metadata"]
+    if manifest["kind"] != "Pod":
+        return str(metadata["name"])
+    return str(metadata["labels"].get("batch.kubernetes.io/job-name", "a pod of the service"))
+
+
+def _ended(job: Manifest) -> bool:
+    return any(condition(job, end).get("status") == "True" for end in ("Complete", "Failed"))
+
+
+def _generation(body: Manifest) -> int:
+    return int(body["metadata"]["generation"])
+
+
+def tallied(counts: Counter[tuple[str, str, str]], life: Life) -> list[tuple[str, str, str, int]]:
+    """Creations and deletions, object by object, without what differs between lives."""
+    return sorted(
+        (change, kind, role(name.replace(life[1], "life")), count)
+        for (change, kind, name), count in counts.items()
+    )

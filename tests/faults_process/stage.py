@@ -1,0 +1,51 @@
+"""What all lives share: an administrator's client, a recorder, a node and a git server, at work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from testbed.apiserver import http
+from tests.faults_process.fake_git import FakeGit
+from tests.faults_process.node import Node
+from tests.faults_process.recorder import Recorder
+
+
+@dataclass
+class Stage:
+    """Everything, and the tasks that run until it is left."""
+
+    client: http.Client
+    recorder: Recorder
+    node: Node
+    fake_git: FakeGit
+    _group: asyncio.TaskGroup
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something until the end; an error of it ends everything."""
+        self._tasks.append(self._group.create_task(work))
+
+    def end(self) -> None:
+        """Cancel what was started."""
+        for task in self._tasks:
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def staged(kubeconfig: Path) -> AsyncIterator[Stage]:
+    """The stage, until it is left."""
+    fake_git = FakeGit()
+    await fake_git.open()
+    async with http.connected(kubeconfig, "for-real") as client, asyncio.TaskGroup() as group:
+        recorder = Recorder(client)
+        stage = Stage(client, recorder, Node(client, recorder), fake_git, group)
+        stage.start(recorder.follow())
+        stage.start(stage.node.play())
+        yield stage
+        stage.end()
+    await fake_git.close()

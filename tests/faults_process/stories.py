@@ -1,0 +1,212 @@
+"""The stories that are told to real operators, and what came of each run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from goservice.api import resource
+from testbed.faults import Fault, Point, Script, Strike, role
+from tests.faults import oracles
+from tests.faults_process.lanes import Lane
+from tests.faults_process.recorder import SEEN, tallied
+from tests.faults_process.stage import Stage
+
+FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
+POLL_SECONDS = 2
+QUIET_SECONDS = 3.0
+"""For how long nothing is written once a story has converged."""
+BOUND_SECONDS = 90.0
+"""Within which it converges after the last fault or act of the user, once the operator runs. How long
+it takes is printed; a busy machine needs three times as long without any fault."""
+REFUSED_SECONDS = 60.0
+"""For how long a refusal is told before the writes are tried again (reconcile.REFUSED_FOR)."""
+PATIENCE_SECONDS = 120.0
+"""After which a run is given up."""
+SERVICES = "/apis/goservice.dev/v1alpha1/namespaces/%s/goservices"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of one story."""
+
+    story: str
+    strikes: tuple[Strike, ...]
+    fired: tuple[Strike, ...]
+    points: tuple[Point, ...]
+    end: Any
+    counts: Any
+    violations: tuple[str, ...]
+    seconds: float
+    """From the last fault or act of the user, once the operator runs, to the last write."""
+    late: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.story} [{', '.join(map(str, self.strikes)) or 'undisturbed'}]"
+
+
+@dataclass
+class Life:
+    """One GoService and its user."""
+
+    stage: Stage
+    lane: Lane
+    name: str
+    acted_at: float = 0.0
+    patience: float = PATIENCE_SECONDS
+    commit: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.lane.name, self.name
+
+    # --- the user's hands ---------------------------------------------------------------------------
+
+    async def submit(self) -> None:
+        """Create the GoService."""
+        self.push(FIRST)
+        git = {"url": self.stage.fake_git.url(self.name)}
+        manifest = {
+            "apiVersion": resource.API_VERSION,
+            "kind": resource.KIND,
+            "metadata": {"name": self.name, "namespace": self.lane.name},
+            "spec": {
+                "source": {"git": git, "pollIntervalSeconds": POLL_SECONDS},
+                "image": {"repository": "registry.example.com/shop/checkout"},
+            },
+        }
+        await self.stage.client.send("POST", SERVICES % self.lane.name, manifest)
+
+    def push(self, commit: str) -> None:
+        """Push a commit."""
+        self.acted_at = time.monotonic()
+        self.commit = self.stage.fake_git.commits[self.name] = commit
+
+    async def until(self, what: str, found: Callable[[], Any]) -> None:
+        """Wait for something to come true."""
+        try:
+            await self.stage.recorder.until(what, found, self.patience)
+        except TimeoutError as error:
+            said = self._body().get("status", {}).get("conditions")
+            raise TimeoutError(f"{error}; it says {said}") from None
+
+    # --- what there is ------------------------------------------------------------------------------
+
+    def _body(self) -> dict[str, Any]:
+        return self.stage.recorder.get(resource.KIND, *self.key)
+
+    def _objects(self) -> list[dict[str, Any]]:
+        return [m for kind in SEEN for m in self.stage.recorder.all(kind, self.key)]
+
+    def serves(self) -> bool:
+        """Whether the newest commit and generation serve."""
+        told = self._body().get("status", {}).get("commit", {}).get("sha")
+        return self.stage.recorder.ready(self.key) == ("True", "Serving") and told == self.commit
+
+    def says(self, reason: str) -> bool:
+        """Whether the newest generation is said to be so."""
+        return self.stage.recorder.ready(self.key)[1] == reason
+
+    # --- running ------------------------------------------------------------------------------------
+
+    async def tell(self, story: Callable[[Life], Awaitable[None]], *strikes: Strike) -> Run:
+        """Tell a story with these strikes, and see what comes of it."""
+        refused = any(s.fault is Fault.FORBIDDEN for s in strikes)
+        self.patience = PATIENCE_SECONDS + (REFUSED_SECONDS if refused else 0)
+        requests = self.lane.life(self.name)
+        requests.struck_at = 0.0
+        script = requests.script = Script({s.point: s.fault for s in strikes})
+        self.stage.recorder.violations.pop(self.key, None)
+        late = ""
+        try:
+            await story(self)
+            await self._quiet()
+        except TimeoutError as error:
+            late = str(error)
+        began = max(requests.struck_at, self.lane.struck_at, self.lane.ready_at, self.acted_at)
+        seconds = max(0.0, requests.writes[-1][0] - began) if requests.writes else 0.0
+        bound = BOUND_SECONDS + (REFUSED_SECONDS if refused else 0)
+        if not late and seconds > bound:
+            late = f"converged {seconds:.1f} s after the last fault, not within {bound:.0f} s"
+        made = tallied(self.stage.recorder.counts[self.key], self.key)
+        return Run(
+            story.__name__.replace("_", " "),
+            strikes,
+            tuple(script.fired),
+            tuple(script.reached),
+            self._state(),
+            made,
+            (*self.stage.recorder.violations[self.key], *self.stage.recorder.strays(self.key)),
+            seconds,
+            late,
+        )
+
+    async def _quiet(self) -> None:
+        """Wait until the operator is there and has written nothing for a while."""
+        requests = self.lane.life(self.name)
+        async with asyncio.timeout(self.patience):
+            await self.lane.ready()
+            quiet_since = time.monotonic()
+            while time.monotonic() - quiet_since < QUIET_SECONDS:
+                await asyncio.sleep(0.1)
+                for at, _ in requests.writes[-1:]:
+                    quiet_since = max(quiet_since, at)
+
+    def _state(self) -> Any:
+        """All objects but pods, without what differs between equal lives."""
+        shown: dict[str, Any] = {}
+        for manifest in self._objects():
+            if manifest["kind"] == "Pod":
+                continue
+            label = f"{manifest['kind']}/{role(manifest['metadata']['name'])}"
+            while label in shown:
+                label += "+"
+            manifest["metadata"].pop("managedFields", None)
+            shown[label] = oracles.masked(manifest)
+        text = json.dumps(shown, sort_keys=True)
+        text = text.replace(self.name, "life").replace(self.lane.name, "lane")
+        for chance, word in CHANCE.items():
+            text = re.sub(chance, word, text)
+        numbers: dict[str, str] = {}
+        text = re.sub(HASH, lambda found: numbers.setdefault(found[0], f"#{len(numbers)}"), text)
+        return json.loads(text)
+
+
+CHANCE = {
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "a uid",
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ": "a time",
+    r"10\.96\.\d+\.\d+": "an address",
+    r"ReplicaSet \\\"life-[0-9a-z]+": "ReplicaSet life",
+}
+HASH = r"(?<![0-9a-z])[0-9a-f]{10,}(?![0-9a-z])"
+"""What equals what must stay; a hash of one life is another one in the next, which has another name."""
+
+
+async def create(life: Life) -> None:
+    """A new GoService serves."""
+    await life.submit()
+    await life.until("it serves", life.serves)
+
+
+async def new_commit(life: Life) -> None:
+    """A new commit serves."""
+    life.push(NEWER)
+    await life.until("the new commit serves", life.serves)
+
+
+async def build_fails_then_is_fixed(life: Life) -> None:
+    """A commit does not compile, and the next one does."""
+    life.push(BROKEN)
+    await life.until("the failure is told", lambda: life.says("CompileFailed"))
+    life.push(FIXED)
+    await life.until("the fix serves", life.serves)
+
+
+STORIES = (create, new_commit, build_fails_then_is_fixed)
+"""Each begins where the one before it ended."""

@@ -1,0 +1,1 @@
+"""Cases as a user writes them, and every file that comes of each."""

@@ -1,0 +1,1 @@
+"""What tests share: examples, generators, checkers. Nothing here is a test."""

@@ -1,0 +1,1 @@
+"""One module or one rule at a time, without a cluster."""
