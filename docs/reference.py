@@ -22,13 +22,13 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from goservice import resources, settings
+from goservice import metrics, settings
 from goservice.api import conditions, crd, parsing, resource
 from goservice.api.status import Status
 from goservice.build.inputs import inputs_hash
 from goservice.cluster import kinds
 from goservice.data import data_dir
-from goservice.loop import metrics
+from goservice.objects import pod_template
 
 PAGES = Path(__file__).parent
 PACKAGE = PAGES.parent / "operator" / "goservice"
@@ -323,20 +323,20 @@ def _spec(path: str, *, changed: bool) -> resource.GoService:
 
 
 def _template(service: resource.GoService) -> Mapping[str, Any]:
-    running = resources.Running("image", service.spec.user.uid, service.spec.time_zone)
-    return resources.pod_template(service, SETTINGS, running)
+    running = pod_template.Deployed("image", service.spec.user.uid, service.spec.time_zone)
+    return pod_template.pod_template(service, SETTINGS, running)
 
 
 # --- conditions, settings, metrics, rights, modules, commands ---------------------------------------
 
 
 def _conditions() -> str:
-    rows = [[_code(kind), conditions.SAYS[kind]] for kind in conditions.Type]
+    rows = [[_code(kind), kind.says] for kind in conditions.Type]
     return _table(["condition", "says"], rows)
 
 
 def _reasons() -> str:
-    rows = [[_code(r), conditions.MEANING[r], conditions.ADVICE[r]] for r in conditions.Reason]
+    rows = [[_code(r), r.meaning, r.advice] for r in conditions.Reason]
     return _table(["reason", "means", "what to do"], rows)
 
 

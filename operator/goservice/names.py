@@ -6,12 +6,11 @@ exists" instead of doing the work twice.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import Any
 
 from goservice.api.resource import GROUP, GoService
+from goservice.manifest import digest_of
 
 OPERATOR = "goservice-operator"
 """Field manager, managed-by label and everything that installs the operator."""
@@ -105,6 +104,14 @@ def build(service: GoService, inputs: str, attempt: int) -> str:
     return f"{service.name}-build-{inputs}-{attempt}"
 
 
+def parse_build(service: GoService, name: str) -> tuple[str, int] | None:
+    """Inputs and attempt of the service's build of this name; None if it is no name of a build."""
+    found = re.fullmatch(
+        rf"{re.escape(service.name)}-build-([0-9a-f]{{10}})-([1-9][0-9]{{0,8}})", name
+    )
+    return (found[1], int(found[2])) if found else None
+
+
 def expand(text: str, service: GoService, commit: str, inputs: str) -> str:
     """The text with its placeholders filled in."""
     git = service.spec.source.git if service.spec.source else None
@@ -132,12 +139,6 @@ def destination(service: GoService, commit: str, inputs: str) -> str:
 def image(service: GoService, digest: str) -> str:
     """The image that is deployed: always by digest."""
     return f"{service.spec.image.repository}@{digest}"
-
-
-def digest_of(value: Canonical) -> str:
-    """Ten characters that stand for a value: sha256 of its canonical JSON."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
 def event(uid: str, reason: str, message: str) -> str:

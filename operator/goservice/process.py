@@ -13,16 +13,15 @@ import sys
 
 from pythonjsonlogger.json import JsonFormatter
 
-from goservice import __version__, web
+from goservice import __version__, metrics, web
 from goservice.api import resource
 from goservice.cluster.client import connect
-from goservice.cluster.kinds import ACCESS
+from goservice.cluster.kinds import ACCESS, WATCHED
 from goservice.cluster.protocol import Cluster
 from goservice.errors import GoServiceError, TooManyRequests, Unavailable
-from goservice.loop import metrics
 from goservice.settings import Settings
 from goservice.watch import informer
-from goservice.watch.operator import WATCHED, Operator
+from goservice.watch.operator import Operator
 
 log = logging.getLogger(__name__)
 

@@ -108,6 +108,8 @@ class Builds(Section):
 
     max_concurrent: Annotated[int, Field(ge=1)] = 10
     """Builds that run at once in the cluster; the others queue."""
+    engine: Literal["Kaniko"] = "Kaniko"
+    """What builds images: Kaniko, in a container that runs as root without privileges."""
     module_proxy: Proxies
     """GOPROXY of services that name none."""
     package_mirror: Address | Literal[""] = ""

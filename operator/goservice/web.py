@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from goservice.loop.metrics import CONTENT_TYPE
+from goservice.metrics import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 

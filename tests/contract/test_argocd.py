@@ -9,8 +9,9 @@ from typing import Any
 import lupa.lua51 as lua
 import pytest
 
-from goservice import plan
-from goservice.observed import Resolution
+from goservice.api.conditions import Reason
+from goservice.decide import plan
+from goservice.decide.observed import Resolution
 from tests.support import factories as f
 
 SCRIPT = (Path(__file__).parents[2] / "manifests" / "argocd" / "health.lua").read_text()
@@ -59,7 +60,7 @@ def served() -> dict[str, Any]:
         (resource(planned(resolution=None)), "Progressing"),
         (resource(planned(foreign=frozenset({("Service", "checkout")}))), "Degraded"),
         (
-            resource(planned(resolution=Resolution(reason=plan.Reason.REVISION_NOT_FOUND))),
+            resource(planned(resolution=Resolution(reason=Reason.REVISION_NOT_FOUND))),
             "Degraded",
         ),
         (resource(served()), "Healthy"),

@@ -17,6 +17,7 @@ import yaml
 from goservice import names, settings
 from goservice.api import crd, parsing, resource
 from goservice.build import kaniko
+from goservice.build.pod import BUILD
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec
 from tests.support import factories as f
@@ -196,7 +197,7 @@ def test_the_templates_call_nothing() -> None:
 def test_the_build_reads_only_our_dockerfile_and_takes_no_archive() -> None:
     service = f.service()
     pod = kaniko.containers(service, f.SETTINGS, f.COMMIT, "abc", "checkout-build-abc-1")
-    (build,) = (each for each in pod["initContainers"] if each["name"] == kaniko.BUILD)
+    (build,) = (each for each in pod["initContainers"] if each["name"] == BUILD)
     flags = dict(word.partition("=")[::2] for word in build["args"])
     assert flags["--context"].startswith("dir:///")
     assert not flags["--dockerfile"].startswith(flags["--context"].removeprefix("dir://"))

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from goservice import plan
 from goservice.api import conditions
 from goservice.api.conditions import Reason
 from goservice.api.status import Status
-from goservice.observed import Fleet, Observed, Resolution
+from goservice.decide import plan
+from goservice.decide.observed import Fleet, Observed, Resolution
+from goservice.decide.writes import Apply
 from tests.support import factories as f
 
 SERVICE = f.service(annotations={"goservice.dev/rebuild-requested-at": "x" * 200})
@@ -33,7 +34,7 @@ def _built() -> Observed:
 def _serving() -> Observed:
     built = _built()
     writes = plan.decide(SERVICE, built, f.SETTINGS, f.NOW).writes
-    applied = [write.manifest for write in writes if isinstance(write, plan.Apply)]
+    applied = [write.manifest for write in writes if isinstance(write, Apply)]
     deployment = next(m for m in applied if m["kind"] == "Deployment")
     return f.observed(*built.children.values(), f.settled(deployment))
 

@@ -29,7 +29,7 @@ from goservice.api import parsing
 from goservice.cli import offline
 from goservice.cluster.kinds import KINDS
 from goservice.errors import InvalidSpec
-from goservice.observed import covers
+from goservice.manifest import covers
 from testbed.apiserver import controlplane
 from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
 from tests.support import corpus, factories, generate

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from goservice.watch.operator import WATCHED
+from goservice.cluster.kinds import WATCHED
 from tests.faults_process import campaign
 
 pytestmark = pytest.mark.e2e

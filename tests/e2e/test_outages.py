@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from goservice.watch.operator import WATCHED
+from goservice.cluster.kinds import WATCHED
 from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
 from testbed.apiserver.proxy import Proxy
 

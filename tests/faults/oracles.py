@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from goservice import names, resources
+from goservice import names
 from goservice.api import resource
-from goservice.observed import owned
+from goservice.manifest import owned
+from goservice.objects import deployment
 from testbed.inmemory.world import World
 from tests.faults.actors import Actors
 
@@ -139,7 +140,7 @@ def every_image_comes_from_a_job_or_the_spec(
     """What runs was pushed by a build that succeeded, or is named in spec.image.digest."""
     if manifest["kind"] != "Deployment":
         return ""
-    image = resources.image_of(manifest)
+    image = deployment.image_of(manifest)
     return "" if witness.may_run(image.partition("@")[2]) else f"{image} comes from nowhere"
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from goservice import metrics
 from goservice.api import conditions, resource
 from goservice.cluster.kinds import ACCESS
-from goservice.loop import metrics
+from goservice.manifest import find_condition
 from goservice.sources.polling import Sources
 from goservice.watch.operator import Operator
 from testbed.faults import Script
@@ -193,7 +194,7 @@ class Rig:
         """Ready's status and reason if it speaks of the newest generation, and its message."""
         body = self.service()
         status = body.get("status", {})
-        ready = conditions.find(status, conditions.Type.READY)
+        ready = find_condition(status, conditions.Type.READY)
         if not ready or status.get("observedGeneration") != body["metadata"]["generation"]:
             return "", "", str(ready.get("message", ""))
         return ready["status"], ready["reason"], ready["message"]

@@ -5,7 +5,8 @@ from typing import Any
 
 from goservice import names
 from goservice.api import resource
-from goservice.watch.operator import WATCHED, Operator
+from goservice.cluster.kinds import WATCHED
+from goservice.watch.operator import Operator
 from testbed.faults import Fault, Script
 from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from goservice import resources
+from goservice.objects.deployment import deployment as deployment_object
+from goservice.objects.pod_template import Deployed
 from testbed.faults import Fault, Point, Strike
 from testbed.inmemory.world import World
 from tests.faults import oracles, runs
@@ -46,10 +47,8 @@ def job(name: str, uid: str = "1") -> dict[str, Any]:
 
 
 def deployment(replicas: int, image: str = "a@sha256:none") -> dict[str, Any]:
-    running = resources.Running(image, 10001, "UTC", "")
-    made = resources.deployment(
-        factories.service(replicas=replicas), factories.SETTINGS, running, {}
-    )
+    running = Deployed(image, 10001, "UTC", "")
+    made = deployment_object(factories.service(replicas=replicas), factories.SETTINGS, running, {})
     return {**made, "spec": {**made["spec"], "replicas": replicas}}
 
 

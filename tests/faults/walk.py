@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from goservice import errors, names, resources
+from goservice import errors, names
 from goservice.api import resource
-from goservice.cluster.kinds import ACCESS
+from goservice.cluster.kinds import ACCESS, WATCHED
 from goservice.loop.cache import Cache
 from goservice.loop.reconcile import Memory, Reconciler
+from goservice.objects import deployment
 from goservice.sources.polling import Resolution
-from goservice.watch.operator import WATCHED
 from testbed.inmemory.world import Request, World
 from tests.faults.actors import digest
 from tests.faults.oracles import TIMES
@@ -233,7 +233,7 @@ class Bench:
         if kind == "Deployment" and change == "DELETED":
             self.faults.append("the Deployment was deleted")
         if kind == "Deployment":
-            image = resources.image_of(manifest).partition("@")[2]
+            image = deployment.image_of(manifest).partition("@")[2]
             pushed = {
                 digest(_inputs(j)) for j in self.world.all("Job") if j not in _running(self.world)
             }
@@ -332,10 +332,13 @@ def canonical(state: State) -> bytes:
     """
     objects: dict[Any, Manifest] = pickle.loads(state.world)[0]
     held = [m for (kind, _, _), m in sorted(objects.items()) if kind in WATCHED]
-    known = {kind: sorted(state.cache.all(kind), key=_name) for kind in WATCHED}
+    known = {
+        kind: [state.cache.get(kind, key) for key in sorted(state.cache.keys(kind))]
+        for kind in WATCHED
+    }
     memory = {**state.memory.__dict__, "present": sorted(state.memory.present)}
     memory["foreign"] = sorted(state.memory.foreign)
-    memory["answers"] = sorted((repr(q), a) for q, a in state.memory.answers.items())
+    memory["lookups"] = sorted((repr(q), a) for q, a in state.memory.lookups.items())
     memory["applied"] = sorted(state.memory.applied.items())
     tree = [held, known, memory, state.streams, state.crashes, state.edits, state.jobs]
     versions: set[str] = set()
@@ -352,10 +355,6 @@ def canonical(state: State) -> bytes:
 
 def _version(manifest: Manifest) -> int:
     return int(manifest["metadata"]["resourceVersion"])
-
-
-def _name(manifest: Manifest) -> str:
-    return str(manifest["metadata"]["name"])
 
 
 def _collect(value: Any, versions: set[str]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from goservice.watch.operator import WATCHED
+from goservice.cluster.kinds import WATCHED
 from testbed.apiserver.controlplane import ControlPlane
 from testbed.faults import KILLS, Fault, Point, Script, Strike
 from tests.faults import oracles

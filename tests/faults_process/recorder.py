@@ -10,7 +10,7 @@ from typing import Any
 from goservice import names
 from goservice.api import resource
 from goservice.cluster.kinds import KINDS, path
-from goservice.observed import condition, owned
+from goservice.manifest import condition_of, owned
 from testbed.apiserver import http
 from testbed.faults import role
 
@@ -79,7 +79,7 @@ class Recorder:
         body = self.get(resource.KIND, *life)
         if not body or body.get("status", {}).get("observedGeneration") != _generation(body):
             return "", ""
-        found = condition(body, "Ready")
+        found = condition_of(body, "Ready")
         return found.get("status", ""), found.get("reason", "")
 
     def strays(self, life: Life) -> list[str]:
@@ -149,7 +149,7 @@ def _called(manifest: Manifest) -> str:
 
 
 def _ended(job: Manifest) -> bool:
-    return any(condition(job, end).get("status") == "True" for end in ("Complete", "Failed"))
+    return any(condition_of(job, end).get("status") == "True" for end in ("Complete", "Failed"))
 
 
 def _generation(body: Manifest) -> int:

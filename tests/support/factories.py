@@ -6,11 +6,12 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from goservice import names, resources, settings
+from goservice import names, settings
 from goservice.api import parsing, resource
 from goservice.build.inputs import inputs_hash
 from goservice.data import data_dir
-from goservice.observed import Observed, Resolution
+from goservice.decide.observed import Observed, Resolution
+from goservice.objects.job import build_job
 
 Manifest = dict[str, Any]
 
@@ -90,7 +91,7 @@ def job(
         names.TRIGGER: "FirstBuild",
         **notes,
     }
-    made = resources.build_job(owner, SETTINGS, commit, inputs, attempt=attempt, notes=every)
+    made = build_job(owner, SETTINGS, commit, inputs, attempt=attempt, notes=every)
     made["metadata"] |= {
         "uid": f"job-{inputs}-{attempt}",
         "creationTimestamp": stamp(created),

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from goservice import errors, names
-from goservice.api.conditions import Type, find
-from goservice.cluster.kinds import ACCESS
+from goservice.api.conditions import Type
+from goservice.cluster.kinds import ACCESS, WATCHED
 from goservice.loop.cache import Cache
-from goservice.loop.metrics import Metrics
 from goservice.loop.reconcile import Reconciler
+from goservice.manifest import find_condition
+from goservice.metrics import Metrics
 from goservice.settings import Settings
 from goservice.sources.polling import Resolution
-from goservice.watch import operator
 from testbed.inmemory import world
 from tests.support import factories as f
 
@@ -65,7 +65,7 @@ class Lab:
     def start(self) -> None:
         """A new operator process: what was remembered is lost, the cache is listed anew."""
         self.cache = Cache()
-        for kind in operator.WATCHED:
+        for kind in WATCHED:
             for manifest in self.world.all(kind):
                 self._saw("ADDED", manifest)
         self.operator = Reconciler(
@@ -164,9 +164,9 @@ class Lab:
         return found
 
     def ready(self) -> tuple[str, str]:
-        found = find(self.status(), Type.READY)
+        found = find_condition(self.status(), Type.READY)
         return found["status"], found["reason"]
 
     def told(self) -> str:
         """What Ready says, in its sentences."""
-        return str(find(self.status(), Type.READY)["message"])
+        return str(find_condition(self.status(), Type.READY)["message"])

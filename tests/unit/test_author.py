@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from goservice import errors, names
-from goservice.observed import owned
+from goservice.manifest import owned
 from testbed.inmemory import world
 from tests.support import factories as f
 from tests.support.lab import KEY, Lab

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from goservice.loop.cache import Cache, slim
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 
 KEY = ("shop", "checkout")
 
@@ -97,24 +97,24 @@ def test_children_are_found_by_label_and_move_with_it() -> None:
     assert [c["kind"] for c in cache.children("shop", "other")] == ["Job"]
     cache.drop("Job", job("6", "a"))
     assert not list(cache.children("shop", "other"))
-    assert [s["kind"] for s in cache.all("GoService")] == ["GoService"]
+    assert cache.keys("GoService") == [KEY]
     assert cache.keys("Pod") == [("shop", "c")]
 
 
-def test_chosen_objects_are_counted_by_service() -> None:
+def test_objects_that_pass_the_test_are_counted_by_service() -> None:
     cache = Cache()
     cache.put("Job", job("1", "one", service="a"))
-    cache.choose("Job", lambda j: not j.get("status"))
+    cache.count_where("Job", lambda j: not j.get("status"))
     cache.put("Job", job("2", "two", service="a"))
     cache.put("Job", job("3", "three", service="b"))
-    assert cache.chosen("Job") == {("shop", "a"): 2, ("shop", "b"): 1}
+    assert cache.counts("Job") == {("shop", "a"): 2, ("shop", "b"): 1}
     cache.put("Job", {**job("4", "one", service="a"), "status": {"succeeded": 1}})
     cache.put("Job", job("5", "three", service="a"))
-    assert cache.chosen("Job") == {("shop", "a"): 2}
+    assert cache.counts("Job") == {("shop", "a"): 2}
     cache.drop("Job", ("shop", "two"))
     cache.drop("Job", ("shop", "three"))
-    assert cache.chosen("Job") == {}
-    assert cache.chosen("Pod") == {}
+    assert cache.counts("Job") == {}
+    assert cache.counts("Pod") == {}
 
 
 def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:

@@ -16,11 +16,12 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from goservice import errors, plan
+from goservice import errors
 from goservice.api import parsing, resource
 from goservice.cli import logs, rebuild, status, target
 from goservice.cli.main import kubectl_complete, main
 from goservice.cli.words import Trouble
+from goservice.decide import plan
 from testbed.inmemory.world import Request, World
 from tests.support import factories as f
 
@@ -513,14 +514,21 @@ def building(world: World) -> dict[str, Any]:
     return job
 
 
-def has_a_pod(world: World, job: dict[str, Any], **pod_status: Any) -> None:
+def has_a_pod(
+    world: World,
+    job: dict[str, Any],
+    containers: tuple[str, ...] = ("fetch", "build", "push"),
+    **pod_status: Any,
+) -> None:
     """The Job's pod, and a line of log in each container."""
     pod = f.pod(job)
+    *first, last = ({"name": container} for container in containers)
+    pod["spec"] = {"initContainers": first, "containers": [last, {"name": "istio-proxy"}]}
     name = pod["metadata"]["name"]
     pod["metadata"]["labels"] = {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
     world.add(pod)
     world.set_status("Pod", "shop", name, pod_status)
-    for container in ("fetch", "build", "push"):
+    for container in containers:
         world.log["shop", name, container] = [f"\x1b[31m{container} says"]
 
 
@@ -552,6 +560,27 @@ async def test_logs_of_a_build_that_failed_end_with_the_container_that_failed(
     )
     assert await logs.show(world, "shop", "checkout", follow=True) == 0
     assert "--- push" not in capsys.readouterr().out
+
+
+async def test_logs_show_the_toolchain_container_where_it_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    world = World()
+    every = ("fetch", "toolchain", "build", "push")
+    ended = [f.terminated("fetch"), f.terminated("toolchain", 1)]
+    has_a_pod(
+        world,
+        building(world),
+        every,
+        phase="Failed",
+        initContainerStatuses=ended,
+        containerStatuses=[],
+    )
+    assert await logs.show(world, "shop", "checkout", follow=False) == 0
+    shown = click.unstyle(capsys.readouterr().out)
+    assert "--- toolchain\n" in shown
+    assert "toolchain says\n" in shown
+    assert "--- build" not in shown
 
 
 async def test_logs_say_why_there_are_none() -> None:

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from goservice import errors
 from goservice.cluster import bucket, client, kinds, protocol
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

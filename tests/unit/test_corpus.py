@@ -9,10 +9,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from goservice import plan
 from goservice.api import parsing
-from goservice.api.conditions import Type, find
+from goservice.api.conditions import Type
 from goservice.cli import main
+from goservice.decide import plan
+from goservice.manifest import find_condition
 from goservice.settings import Settings
 from tests.support import corpus, generate
 from tests.support import factories as f
@@ -49,7 +50,7 @@ def test_the_operator_says_what_the_platform_refuses(row: corpus.Bad) -> None:
     decided = plan.decide(service, f.observed(), platform(row), f.NOW)
     assert decided.writes == ()
     assert decided.status is not None
-    ready = find(decided.status, Type.READY)
+    ready = find_condition(decided.status, Type.READY)
     assert (ready["status"], ready["reason"]) == ("False", row.reason)
     assert ready["message"].startswith(f"{row.field}: ")
     assert row.says in ready["message"]

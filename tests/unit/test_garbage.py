@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from goservice import names, plan
+from goservice import names
 from goservice.api import resource
 from goservice.api.status import Status
-from goservice.observed import Observed
-from goservice.plan import Apply
+from goservice.decide import plan, writes
+from goservice.decide.observed import Observed
+from goservice.decide.writes import Apply
 from tests.support import factories as f
 
 SERVICE = f.service()
@@ -44,7 +45,7 @@ WRITTEN = sorted(
 """Every label and annotation of ours."""
 
 
-def decide(service: resource.GoService, world: Observed) -> plan.Plan:
+def decide(service: resource.GoService, world: Observed) -> writes.Plan:
     decided = plan.decide(service, world, f.SETTINGS, f.later(3600))
     if decided.status is not None:
         Status.model_validate_json(json.dumps(dict(decided.status)), strict=True)

@@ -7,11 +7,29 @@ from typing import Any
 
 import pytest
 
-from goservice.api.conditions import Reason
+from goservice.api.conditions import After, Reason
 from goservice.build import kaniko
+from goservice.build.outcome import (
+    TAIL_LENGTH,
+    Failed,
+    Fetched,
+    Outcome,
+    Running,
+    Succeeded,
+    fetched,
+    tail,
+)
 from tests.support import factories as f
 
 SERVICE = f.service()
+BUILD_FAILURES = {reason for reason in Reason if reason.after in (After.STOP, After.RETRY)} - {
+    Reason.INVALID_SPEC,
+    Reason.FORBIDDEN_BY_PLATFORM,
+    Reason.CPU_REQUEST_MISSING,
+    Reason.PROGRESS_DEADLINE_EXCEEDED,
+    Reason.RETRIES_EXHAUSTED,
+}
+"""Every way in which one build can fail; the others are of the resource, the rollout, or of many builds."""
 COMPILE = """INFO[0012] Running: [go build -trimpath]
 # example.com/checkout
 ./main.go:9:2: undefined: fmt.Printn
@@ -25,13 +43,13 @@ PUSH_AWAY = 'level=fatal msg="pinging container registry registry.example.com: E
 CHANGED = 'level=fatal msg="initializing source oci:/kaniko/out/oci:: open /kaniko/out/oci/index.json: no such file or directory"'
 
 
-def fetched(**changes: Any) -> dict[str, Any]:
+def fetch_ended(**changes: Any) -> dict[str, Any]:
     return f.terminated("fetch", message=f.FETCHED % f.COMMIT) | changes
 
 
 def failed(
     init: list[dict[str, Any]], main: list[dict[str, Any]] | None = None, **status: Any
-) -> kaniko.Outcome:
+) -> Outcome:
     job = f.job(SERVICE, ended="Failed", ended_reason="BackoffLimitExceeded")
     return kaniko.outcome(job, f.pod(job, init=init, main=main or [], **status))
 
@@ -55,50 +73,65 @@ ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]
     "no main": ([report("NoMainPackage")], [], {}, Reason.NO_MAIN_PACKAGE),
     "fetch breaks": ([f.terminated("fetch", 1, "Traceback")], [], {}, Reason.GIT_UNAVAILABLE),
     "fetch lies": ([report("Serving")], [], {}, Reason.GIT_UNAVAILABLE),
-    "compile": ([fetched(), f.terminated(BUILD, 1, COMPILE)], [], {}, Reason.COMPILE_FAILED),
-    "go too old": ([fetched(), f.terminated(BUILD, 1, TOO_OLD)], [], {}, Reason.GO_VERSION_TOO_OLD),
-    "module": ([fetched(), f.terminated(BUILD, 1, MODULE)], [], {}, Reason.MODULE_DOWNLOAD_FAILED),
-    "base": ([fetched(), f.terminated(BUILD, 1, BASE)], [], {}, Reason.BASE_IMAGE_NOT_FOUND),
+    "compile": ([fetch_ended(), f.terminated(BUILD, 1, COMPILE)], [], {}, Reason.COMPILE_FAILED),
+    "go too old": (
+        [fetch_ended(), f.terminated(BUILD, 1, TOO_OLD)],
+        [],
+        {},
+        Reason.GO_VERSION_TOO_OLD,
+    ),
+    "module": (
+        [fetch_ended(), f.terminated(BUILD, 1, MODULE)],
+        [],
+        {},
+        Reason.MODULE_DOWNLOAD_FAILED,
+    ),
+    "base": ([fetch_ended(), f.terminated(BUILD, 1, BASE)], [], {}, Reason.BASE_IMAGE_NOT_FOUND),
     "registry away": (
-        [fetched(), f.terminated(BUILD, 1, AWAY)],
+        [fetch_ended(), f.terminated(BUILD, 1, AWAY)],
         [],
         {},
         Reason.REGISTRY_UNAVAILABLE,
     ),
-    "oom": ([fetched(), f.terminated(BUILD, 137, "", "OOMKilled")], [], {}, Reason.OUT_OF_MEMORY),
+    "oom": (
+        [fetch_ended(), f.terminated(BUILD, 137, "", "OOMKilled")],
+        [],
+        {},
+        Reason.OUT_OF_MEMORY,
+    ),
     "compiler killed": (
-        [fetched(), f.terminated(BUILD, 1, "go: compile: signal: killed")],
+        [fetch_ended(), f.terminated(BUILD, 1, "go: compile: signal: killed")],
         [],
         {},
         Reason.OUT_OF_MEMORY,
     ),
     "disk": (
-        [fetched(), f.terminated(BUILD, 1, "write /x: no space left on device")],
+        [fetch_ended(), f.terminated(BUILD, 1, "write /x: no space left on device")],
         [],
         {},
         Reason.DISK_FULL,
     ),
-    "unknown": ([fetched(), f.terminated(BUILD, 7, "what?")], [], {}, Reason.BUILD_FAILED),
+    "unknown": ([fetch_ended(), f.terminated(BUILD, 7, "what?")], [], {}, Reason.BUILD_FAILED),
     "push denied": (
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)],
         [f.terminated("push", 1, DENIED)],
         {},
         Reason.PUSH_DENIED,
     ),
     "push away": (
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)],
         [f.terminated("push", 1, PUSH_AWAY)],
         {},
         Reason.REGISTRY_UNAVAILABLE,
     ),
     "image changed before the push": (
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)],
         [f.terminated("push", 1, CHANGED)],
         {},
         Reason.BUILD_FAILED,
     ),
     "push cannot start": (
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)],
+        [fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)],
         [f.terminated("push", 128, 'exec: "skopeo": executable file not found in $PATH')],
         {},
         Reason.BUILD_FAILED,
@@ -115,8 +148,8 @@ ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]
         {"reason": "Evicted", "message": "exceeds the limit of ephemeral-storage"},
         Reason.DISK_FULL,
     ),
-    "node lost": ([fetched()], [], {"reason": "NodeLost"}, Reason.NODE_LOST),
-    "no end seen": ([fetched()], [], {}, Reason.NODE_LOST),
+    "node lost": ([fetch_ended()], [], {"reason": "NodeLost"}, Reason.NODE_LOST),
+    "no end seen": ([fetch_ended()], [], {}, Reason.NODE_LOST),
 }
 
 
@@ -124,60 +157,58 @@ ROWS: dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]
 def test_failures(row: tuple[Any, Any, Any, Reason]) -> None:
     init, main, status, expected = row
     outcome = failed(init, main, **status)
-    assert isinstance(outcome, kaniko.Failed)
+    assert isinstance(outcome, Failed)
     assert outcome.reason is expected
-    assert outcome.retry is (expected in kaniko.RETRY)
+    assert outcome.retry is (expected.after is After.RETRY)
     assert outcome.message
 
 
 def test_a_refused_push_names_the_field_and_keeps_the_registrys_words() -> None:
     outcome = failed(
-        [fetched(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1, DENIED)]
+        [fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1, DENIED)]
     )
-    assert isinstance(outcome, kaniko.Failed)
+    assert isinstance(outcome, Failed)
     assert "image.pushSecretRef" in outcome.message
     assert outcome.container == "push"
     assert outcome.tail == DENIED
 
 
 def test_every_reason_has_a_row() -> None:
-    assert {row[3] for row in ROWS.values()} | {
-        Reason.DEADLINE_EXCEEDED
-    } == kaniko.STOP | kaniko.RETRY
+    assert {row[3] for row in ROWS.values()} | {Reason.DEADLINE_EXCEEDED} == BUILD_FAILURES
 
 
 def test_deadline_and_lost_pod() -> None:
     job = f.job(SERVICE, ended="Failed", ended_reason="DeadlineExceeded")
     late = kaniko.outcome(job, None)
-    assert isinstance(late, kaniko.Failed)
+    assert isinstance(late, Failed)
     assert late.reason is Reason.DEADLINE_EXCEEDED
     gone = kaniko.outcome(f.job(SERVICE, ended="Failed"), None)
-    assert isinstance(gone, kaniko.Failed)
+    assert isinstance(gone, Failed)
     assert gone.reason is Reason.NODE_LOST
 
 
 def test_success_needs_all_three_containers_and_a_digest() -> None:
     job = f.job(SERVICE, ended="Complete")
     good = kaniko.outcome(job, f.pod(job))
-    assert isinstance(good, kaniko.Succeeded)
+    assert isinstance(good, Succeeded)
     assert good.digest == f.DIGEST
     assert good.fetched.go == "1.26"
     for forged in ("sha256:" + "a" * 63, f.DIGEST + "\n", "x" + f.DIGEST):
-        init = [fetched(), f.terminated(BUILD, 0, forged)]
+        init = [fetch_ended(), f.terminated(BUILD, 0, forged)]
         bad = kaniko.outcome(job, f.pod(job, init=init, main=[f.terminated("push")]))
-        assert isinstance(bad, kaniko.Failed)
+        assert isinstance(bad, Failed)
     # The build wrote a digest and then the push failed: it does not count.
     assert isinstance(
-        failed([fetched(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1)]),
-        kaniko.Failed,
+        failed([fetch_ended(), f.terminated(BUILD, 0, f.DIGEST)], [f.terminated("push", 1)]),
+        Failed,
     )
 
 
 @pytest.mark.parametrize(
     ("init", "expected"),
     [
-        ([], kaniko.Running()),
-        ([{"name": "fetch", "state": {"running": {}}}], kaniko.Running("fetch")),
+        ([], Running()),
+        ([{"name": "fetch", "state": {"running": {}}}], Running("fetch")),
         (
             [
                 {
@@ -185,11 +216,11 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
                     "state": {"waiting": {"reason": "ErrImagePull", "message": "no\x1b such"}},
                 }
             ],
-            kaniko.Running("fetch", "ErrImagePull: no such"),
+            Running("fetch", "ErrImagePull: no such"),
         ),
         (
             [{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}],
-            kaniko.Running(),
+            Running(),
         ),
         (
             [
@@ -203,9 +234,7 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
                     },
                 }
             ],
-            kaniko.Running(
-                "fetch", f'CreateContainerError: no container "…" of a@sha256:{"0f" * 32}'
-            ),
+            Running("fetch", f'CreateContainerError: no container "…" of a@sha256:{"0f" * 32}'),
         ),
         (
             [
@@ -221,7 +250,7 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
                     },
                 }
             ],
-            kaniko.Running(
+            Running(
                 "build",
                 "CreateContainerError: the node's container runtime has no image volumes,"
                 " which the platform's setting builds.toolchainVolume: Image takes",
@@ -229,7 +258,7 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
         ),
     ],
 )
-def test_running(init: list[dict[str, Any]], expected: kaniko.Running) -> None:
+def test_running(init: list[dict[str, Any]], expected: Running) -> None:
     job = f.job(SERVICE)
     assert kaniko.outcome(job, f.pod(job, init=init, main=[])) == expected
 
@@ -243,21 +272,21 @@ def test_unschedulable_is_told() -> None:
         "message": "0/1 nodes",
     }
     outcome = kaniko.outcome(job, f.pod(job, init=[], main=[], conditions=[condition]))
-    assert outcome == kaniko.Running("", "Unschedulable: 0/1 nodes")
-    assert kaniko.outcome(job, None) == kaniko.Running()
+    assert outcome == Running("", "Unschedulable: 0/1 nodes")
+    assert kaniko.outcome(job, None) == Running()
 
 
 def test_texts_of_a_pod_are_cleaned_and_capped() -> None:
     text = "\x1b[31mred\x1b[0m \x07\u202e line\n" * 500
-    shown = kaniko.tail(text)
-    assert len(shown.encode()) <= kaniko.TAIL_LENGTH
+    shown = tail(text)
+    assert len(shown.encode()) <= TAIL_LENGTH
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert shown.startswith("red")
-    assert kaniko.fetched(
-        '{"commit": "x", "time": 5, "go": "{{7*7}}", "author": "a\\u001bb"}'
-    ) == kaniko.Fetched(author="ab")
-    assert kaniko.fetched("[]") == kaniko.Fetched()
+    assert fetched('{"commit": "x", "time": 5, "go": "{{7*7}}", "author": "a\\u001bb"}') == Fetched(
+        author="ab"
+    )
+    assert fetched("[]") == Fetched()
 
 
 def test_no_secret_is_where_user_code_runs() -> None:

@@ -15,13 +15,13 @@ import yaml
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from goservice import names
+from goservice import metrics, names
+from goservice.cluster.kinds import WATCHED
 from goservice.data import data_dir
-from goservice.loop import metrics
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Brake, session
-from goservice.watch.operator import STUCK_SECONDS, WATCHED, Operator
+from goservice.watch.operator import STUCK_SECONDS, Operator
 from testbed.inmemory import world
 from tests.support import factories as f
 
@@ -151,7 +151,7 @@ async def test_ready_needs_every_watch_and_our_own_list() -> None:
     task = asyncio.create_task(subject.keep_listed())
     try:
         await asyncio.sleep(0)
-        assert "no watch yet of GoService, ConfigMap" in subject.ready()
+        assert "no watch yet of GoService, PersistentVolumeClaim" in subject.ready()
         open_all(subject.watches)
         assert subject.ready() == "the caches are not filled yet"
         async with asyncio.timeout(5):

@@ -2,7 +2,7 @@
 
 import re
 
-from goservice.loop.metrics import NAMES, PREFIX, Metrics
+from goservice.metrics import NAMES, PREFIX, Metrics
 
 
 def test_what_is_listed_is_what_is_exposed() -> None:

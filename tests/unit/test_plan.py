@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from goservice import names, plan, resources
+from goservice import names
 from goservice.api import parsing, resource
-from goservice.api.conditions import Reason, Type, find
+from goservice.api.conditions import Reason, Type
 from goservice.build.inputs import inputs_hash
+from goservice.decide import plan, refusals
+from goservice.decide.observed import Fleet, Lookup, Observed, Resolution
+from goservice.decide.writes import Apply, Create, Delete, Plan
 from goservice.errors import InvalidSpec
-from goservice.observed import Fleet, Observed, Question, Resolution
-from goservice.plan import Apply, Create, Delete, Plan
+from goservice.manifest import find_condition
+from goservice.objects import config_map, persistent_volume_claim, service_account
 from tests.support import factories as f
 
 
@@ -39,7 +42,7 @@ def verdict(decided: Plan) -> str:
     for kind in (Type.READY, Type.RECONCILING, Type.STALLED, Type.BUILT, Type.AVAILABLE):
         words.append(
             {"True": "T", "False": "F", "Unknown": "U"}.get(
-                find(decided.status, kind).get("status", ""), "-"
+                find_condition(decided.status, kind).get("status", ""), "-"
             )
         )
     return " ".join(words)
@@ -47,7 +50,7 @@ def verdict(decided: Plan) -> str:
 
 def reason(decided: Plan) -> str:
     assert decided.status is not None
-    return str(find(decided.status, Type.READY)["reason"])
+    return str(find_condition(decided.status, Type.READY)["reason"])
 
 
 def built(service: resource.GoService, **more: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -87,7 +90,7 @@ def test_nothing_is_known_yet() -> None:
     assert verdict(decided) == "U T - U F"
     assert reason(decided) == "Resolving"
     assert decided.writes == ()
-    assert decided.poll
+    assert decided.watch_source
     assert decided.events == ()
 
 
@@ -106,7 +109,7 @@ def test_build_running_changes_nothing() -> None:
     service = f.service()
     first = decide(service, f.observed())
     job = f.job(service)
-    account = f.live(resources.build_account(service))
+    account = f.live(service_account.build_account(service))
     again = decide(service, f.observed(job, account, status=dict(first.status or {})), seconds=5)
     assert again.status is None
     assert again.writes == ()
@@ -186,7 +189,7 @@ def test_platform_failure_is_retried_with_delay() -> None:
     waiting = decide(service, f.observed(job, pod), seconds=10)
     assert verdict(waiting) == "U T - U F"
     assert reason(waiting) == "Evicted"
-    assert waiting.again == 20
+    assert waiting.requeue_after == 20
     retried = decide(service, f.observed(job, pod), seconds=31)
     made = next(
         w.manifest for w in retried.writes if isinstance(w, Create) and w.manifest["kind"] == "Job"
@@ -251,7 +254,7 @@ def test_rollout_stuck_past_its_deadline() -> None:
     decided = decide(service, stuck)
     assert verdict(decided) == "F - T T T"
     assert reason(decided) == "ProgressDeadlineExceeded"
-    question = decided.questions[0]
+    question = decided.lookups[0]
     crash = {
         "metadata": {"name": "checkout-1"},
         "status": {
@@ -264,10 +267,10 @@ def test_rollout_stuck_past_its_deadline() -> None:
             ]
         },
     }
-    told = decide(service, dataclasses.replace(stuck, answers={question: (crash,)}))
+    told = decide(service, dataclasses.replace(stuck, lookups={question: (crash,)}))
     assert told.status is not None
-    assert "CrashLoopBackOff" in find(told.status, Type.READY)["message"]
-    assert told.questions == ()
+    assert "CrashLoopBackOff" in find_condition(told.status, Type.READY)["message"]
+    assert told.lookups == ()
 
 
 def test_the_namespace_refuses_the_pods() -> None:
@@ -299,12 +302,12 @@ def test_suspended_keeps_the_generation_that_was_acted_upon() -> None:
     assert decided.status["observedGeneration"] == 1
     assert verdict(decided) == "T - - T T"
     assert reason(decided) == "Suspended"
-    assert "waits" not in find(decided.status, Type.READY)["message"]
+    assert "waits" not in find_condition(decided.status, Type.READY)["message"]
     asked = f.service(generation=2, suspend=True, annotations={resource.REBUILD_ANNOTATION: "now"})
     told = decide(asked, world)
     assert told.status is not None
-    assert "A rebuild request waits." in find(told.status, Type.READY)["message"]
-    assert not decided.poll
+    assert "A rebuild request waits." in find_condition(told.status, Type.READY)["message"]
+    assert not decided.watch_source
 
 
 @pytest.mark.parametrize(
@@ -349,7 +352,7 @@ def test_invalid_spec_touches_nothing_that_serves() -> None:
     body = f.body(generation=2, timeZone="Mars/Olympus")
     with pytest.raises(InvalidSpec) as caught:
         parsing.parse(body)
-    decided = plan.refused(body, caught.value, world, f.NOW)
+    decided = refusals.invalid(body, caught.value, world, f.NOW)
     assert verdict(decided) == "F - T T T"
     assert decided.writes == ()
     assert "spec.timeZone" in decided.events[0].message
@@ -373,7 +376,7 @@ def test_a_git_outage_leaves_ready_alone() -> None:
     decided = decide(service, away)
     assert verdict(decided) == "T - - T T"
     assert decided.status is not None
-    assert find(decided.status, Type.SOURCE_RESOLVED)["status"] == "False"
+    assert find_condition(decided.status, Type.SOURCE_RESOLVED)["status"] == "False"
     assert decided.events == ()
     settled = decide(service, dataclasses.replace(away, status=dict(decided.status)))
     assert settled.status is None
@@ -433,7 +436,7 @@ def test_the_commit_of_one_source_is_never_built_from_another(
             world = dataclasses.replace(world, status=dict(decided.status))
         if answer is not None:
             assert (verdict(decided) if decided.status else expected) == expected
-            assert find(world.status, Type.READY)["reason"] == problem
+            assert find_condition(world.status, Type.READY)["reason"] == problem
 
 
 def test_what_the_platform_allows_again_is_asked_for_anew() -> None:
@@ -457,7 +460,7 @@ def test_what_the_platform_allows_again_is_asked_for_anew() -> None:
 
 def test_a_full_platform_queues() -> None:
     decided = decide(f.service(), f.observed(fleet=Fleet(running=8, ahead=2)))
-    assert decided.queued
+    assert decided.waits_for_slot
     assert kinds(decided) == []
     assert reason(decided) == "BuildQueued"
     assert verdict(decided) == "U T - U F"
@@ -506,7 +509,7 @@ def test_a_rebuild_request_asks_git_first_and_then_builds_equal_inputs() -> None
     service = f.service(annotations={resource.REBUILD_ANNOTATION: "now"})
     world = serving(f.service())
     asked = decide(service, world)
-    assert asked.resolve
+    assert asked.refresh_source
     assert asked.writes == ()
     fresh = dataclasses.replace(world, resolution=Resolution(sha=f.COMMIT, fresh=True))
     decided = decide(service, fresh)
@@ -526,21 +529,21 @@ def test_a_missing_secret_is_told_after_15_seconds() -> None:
     job = f.job(service)
     pod = f.pod(job, init=[{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}])
     early = decide(service, f.observed(job, pod), seconds=5)
-    assert early.again == 10
+    assert early.requeue_after == 10
     asked = decide(service, f.observed(job, pod), seconds=16)
-    assert len(asked.questions) == 2
+    assert len(asked.lookups) == 2
     event = {
         "reason": "FailedMount",
         "message": 'MountVolume.SetUp failed: secret "push" not found',
     }
-    told = decide(service, f.observed(job, pod, answers={asked.questions[1]: (event,)}), seconds=16)
+    told = decide(service, f.observed(job, pod, lookups={asked.lookups[1]: (event,)}), seconds=16)
     assert reason(told) == "SecretNotFound"
     assert verdict(told) == "F - T F F"
     mended = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
     assert (
         reason(
             decide(
-                service, f.observed(job, mended, answers={asked.questions[1]: (event,)}), seconds=30
+                service, f.observed(job, mended, lookups={asked.lookups[1]: (event,)}), seconds=30
             )
         )
         == "Building"
@@ -601,7 +604,7 @@ def test_a_claim_is_made_with_a_build_and_changed_but_never_deleted() -> None:
     first = decide(wanted, f.observed())
     assert kinds(first)[0] == "~PersistentVolumeClaim", "before the Job that mounts it"
     assert kinds(first)[-1] == "+Job"
-    claim = f.live(resources.cache_claim(wanted))
+    claim = f.live(persistent_volume_claim.cache_claim(wanted))
     assert claims(decide(wanted, f.observed(claim))) == []
     assert claims(decide(wanted, serving(wanted))) == [], "nothing is built: none is needed"
     larger = f.service(build={"cache": {"size": "9Gi"}})
@@ -628,14 +631,14 @@ def test_old_builds_are_removed_only_after_they_are_recorded() -> None:
 # --- workload -------------------------------------------------------------------------------------
 
 
-ENDS = Question(
+ENDS = Lookup(
     "Pod",
     "shop",
     label_selector="goservice.dev/service=checkout,app.kubernetes.io/component=build",
 )
 
 
-def asks_for_the_end(job: dict[str, Any]) -> Question:
+def asks_for_the_end(job: dict[str, Any]) -> Lookup:
     return dataclasses.replace(ENDS, occasion=f"end of {job['metadata']['name']}")
 
 
@@ -645,19 +648,19 @@ def test_a_build_whose_end_no_pod_has_told_is_asked_for_before_it_is_called_lost
     running = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
     for seen in ((job,), (job, running)):
         decided = decide(service, f.observed(*seen))
-        assert decided.questions == (asks_for_the_end(job),)
+        assert decided.lookups == (asks_for_the_end(job),)
         assert reason(decided) == "Building"
         assert kinds(decided) == []
-        answered = f.observed(*seen, answers={asks_for_the_end(job): (pod,)})
+        answered = f.observed(*seen, lookups={asks_for_the_end(job): (pod,)})
         assert "~Deployment" in kinds(decide(service, answered))
 
 
 def test_a_build_whose_pod_is_gone_is_lost_and_done_again() -> None:
     service = f.service()
     job = f.job(service, ended="Complete")
-    decided = decide(service, f.observed(job, answers={asks_for_the_end(job): ()}), seconds=61)
+    decided = decide(service, f.observed(job, lookups={asks_for_the_end(job): ()}), seconds=61)
     assert reason(decided) == "NodeLost"
-    decided = decide(service, f.observed(job, answers={asks_for_the_end(job): ()}), seconds=600)
+    decided = decide(service, f.observed(job, lookups={asks_for_the_end(job): ()}), seconds=600)
     assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
 
 
@@ -666,7 +669,7 @@ def test_a_recorded_build_needs_no_pod() -> None:
     job, pod = built(service)
     told = decide(service, f.observed(job, pod)).status
     decided = decide(service, f.observed(job, status=dict(told or {})))
-    assert decided.questions == ()
+    assert decided.lookups == ()
     assert "~Deployment" in kinds(decided)
 
 
@@ -674,7 +677,7 @@ def test_files_without_a_job_stay_until_the_commit_is_known_again() -> None:
     """An operator that died between the two must not remove what it makes again."""
     service = f.service()
     files = f.live(
-        resources.build_files(
+        config_map.build_files(
             service, f.SETTINGS, f.COMMIT, "0123456789", "checkout-build-0123456789-1"
         )
     )
@@ -691,7 +694,7 @@ def test_pinned_digest_needs_no_source() -> None:
     decided = decide(service, f.observed(resolution=None))
     assert kinds(decided) == ["~ServiceAccount", "~Deployment", "~Service"]
     assert verdict(decided) == "U T - - F"
-    assert not decided.poll
+    assert not decided.watch_source
     done = decide(
         service, f.observed(*applied(decided), status=dict(decided.status or {}), resolution=None)
     )
@@ -842,7 +845,7 @@ def test_a_deployment_of_another_uid_is_not_ours() -> None:
 
 
 def test_questions_are_data() -> None:
-    assert Question("Pod", "a") == Question("Pod", "a")
+    assert Lookup("Pod", "a") == Lookup("Pod", "a")
 
 
 @pytest.mark.parametrize("changes", [{"suspend": True}, {"image": {"repository": "nowhere/a"}}])
@@ -853,7 +856,7 @@ def test_a_status_of_a_newer_version_stops_nothing(changes: dict[str, Any]) -> N
     future = {"type": "Built", "status": "False", "reason": "FromTheFuture", "message": "?"}
     decided = plan.decide(service, f.observed(status={"conditions": [future]}), platform, f.NOW)
     assert decided.status is not None
-    assert not find(decided.status, Type.BUILT)
+    assert not find_condition(decided.status, Type.BUILT)
 
 
 def test_a_failure_of_a_newer_version_is_a_failed_build() -> None:
@@ -871,7 +874,7 @@ def test_a_failure_of_a_newer_version_is_a_failed_build() -> None:
 def test_a_failure_is_told_in_the_same_words_once_its_job_is_gone(tries: str) -> None:
     service = f.service()
     job = f.job(service, ended="Failed", **{names.TRIES: tries})
-    files = resources.build_files(service, f.SETTINGS, f.COMMIT, "x", job["metadata"]["name"])
+    files = config_map.build_files(service, f.SETTINGS, f.COMMIT, "x", job["metadata"]["name"])
     pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
     told = decide(service, f.observed(job, pod, files))
     assert reason(told) == ("Evicted" if tries == "1" else "RetriesExhausted")

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from goservice.loop.metrics import Metrics
 from goservice.loop.queue import ClosedError, Queue
+from goservice.metrics import Metrics
 
 
 class Clock:

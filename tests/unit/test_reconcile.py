@@ -11,9 +11,10 @@ import pytest
 
 from goservice import errors, names
 from goservice.api import resource
-from goservice.api.conditions import Type, find
+from goservice.api.conditions import Type
 from goservice.errors import GitUnavailable
-from goservice.loop.metrics import Metrics
+from goservice.manifest import find_condition
+from goservice.metrics import Metrics
 from goservice.settings import Settings
 from testbed.inmemory import world
 from tests.support import factories as f
@@ -358,7 +359,7 @@ async def test_a_refusal_is_told_and_tried_again() -> None:
         await lab.operator.reconcile(KEY)
     await lab.settle()
     assert lab.ready() == ("False", "ClusterRefused")
-    assert "webhook says no" in find(lab.status(), Type.READY)["message"]
+    assert "webhook says no" in find_condition(lab.status(), Type.READY)["message"]
     # Nothing has changed but the webhook's mind: it is tried again by itself, and told only once.
     lab.now += timedelta(seconds=61)
     with pytest.raises(errors.Invalid):

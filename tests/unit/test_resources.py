@@ -7,21 +7,28 @@ from typing import Any
 import pytest
 from kubernetes_validate import validate
 
-from goservice import names, resources
+from goservice import names
 from goservice.build.inputs import inputs_hash
-from goservice.observed import covers
+from goservice.manifest import covers
+from goservice.objects import (
+    children,
+    pod_template,
+)
+from goservice.objects.children import BuildOrder, Wants
 from tests.support import factories as f
 
-RUNNING = resources.Running(f"registry.example.com/shop/checkout@{f.DIGEST}", 10001, "UTC", "1.26")
+RUNNING = pod_template.Deployed(
+    f"registry.example.com/shop/checkout@{f.DIGEST}", 10001, "UTC", "1.26"
+)
 
 
-def container(running: resources.Running = RUNNING, **changes: Any) -> dict[str, Any]:
-    template = resources.pod_template(f.service(**changes), f.SETTINGS, running)
+def container(running: pod_template.Deployed = RUNNING, **changes: Any) -> dict[str, Any]:
+    template = pod_template.pod_template(f.service(**changes), f.SETTINGS, running)
     result: dict[str, Any] = template["spec"]["containers"][0]
     return result
 
 
-def env(running: resources.Running = RUNNING, **changes: Any) -> dict[str, str]:
+def env(running: pod_template.Deployed = RUNNING, **changes: Any) -> dict[str, str]:
     return {e["name"]: e.get("value", "") for e in container(running, **changes)["env"]}
 
 
@@ -49,7 +56,7 @@ def test_the_users_environment_wins() -> None:
 
 
 def test_old_go_lines_follow_the_cpu_limit() -> None:
-    old = resources.Running(RUNNING.image, 1, "UTC", "1.24.3")
+    old = pod_template.Deployed(RUNNING.image, 1, "UTC", "1.24.3")
     assert env(old)["GODEBUG"] == "containermaxprocs=1,updatemaxprocs=1"
     mine = [{"name": "GODEBUG", "value": "http2client=0"}]
     assert env(old, env=mine)["GODEBUG"] == "containermaxprocs=1,updatemaxprocs=1,http2client=0"
@@ -74,12 +81,12 @@ def test_defaults_of_the_platform_fill_what_is_not_named() -> None:
 def test_openshift_assigns_the_user() -> None:
     services = f.SETTINGS.services.model_copy(update={"run_as_user": False})
     settings = f.SETTINGS.model_copy(update={"services": services})
-    template = resources.pod_template(f.service(), settings, RUNNING)
+    template = pod_template.pod_template(f.service(), settings, RUNNING)
     assert "runAsUser" not in template["spec"]["securityContext"]
 
 
 def everything() -> list[dict[str, Any]]:
-    service = f.service(
+    owner = f.service(
         image={
             "repository": "registry.example.com/a",
             "pushSecretRef": {"name": "p"},
@@ -95,17 +102,9 @@ def everything() -> list[dict[str, Any]]:
         args=["--a"],
         annotations={},
     )
-    inputs = inputs_hash(service, f.SETTINGS, f.COMMIT)
-    return [
-        resources.account(service),
-        resources.build_account(service),
-        resources.build_files(service, f.SETTINGS, f.COMMIT, inputs, "checkout-build-a-1"),
-        resources.build_job(service, f.SETTINGS, f.COMMIT, inputs, attempt=1, notes={}),
-        resources.deployment(service, f.SETTINGS, RUNNING, {}),
-        resources.service(service),
-        resources.autoscaler(service),
-        resources.disruption_budget(service),
-    ]
+    inputs = inputs_hash(owner, f.SETTINGS, f.COMMIT)
+    order = BuildOrder(f.COMMIT, inputs, 1)
+    return children.rendered(Wants(owner, f.SETTINGS, order, RUNNING))
 
 
 @pytest.mark.parametrize("version", ["1.33", "1.37"])

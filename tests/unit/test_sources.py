@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.test_utils import TestServer
 
 from goservice import errors
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 from goservice.sources.gate import Gate
 from goservice.sources.polling import Sources
 

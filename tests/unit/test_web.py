@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from goservice import web
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 
 
 async def ask(port: int, path: str) -> tuple[int, str, str]:

@@ -14,13 +14,20 @@ import yaml
 from pydantic import BaseModel
 from typing_extensions import override
 
-from goservice.api.resource import GROUP, KIND, NAME_LONGEST, NAME_PATTERN, VERSION, Spec
+from goservice.api.resource import (
+    GROUP,
+    KIND,
+    NAME_LONGEST,
+    NAME_PATTERN,
+    PLURAL,
+    VERSION,
+    Spec,
+)
 from goservice.api.status import Status
 
 Manifest = dict[str, Any]
 Schema = dict[str, Any]
 
-PLURAL = "goservices"
 _KEPT = (
     "description", "type", "format", "enum", "anyOf", "pattern", "minLength", "maxLength",
     "minimum", "maximum", "minItems", "maxItems", "maxProperties", "required", "default",

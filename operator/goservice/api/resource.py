@@ -48,6 +48,8 @@ API_VERSION = f"{GROUP}/{VERSION}"
 
 KIND = "GoService"
 
+PLURAL = "goservices"
+
 NAME_PATTERN = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
 NAME_LONGEST = 40

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from goservice.api import parsing
 from goservice.api.resource import GoService
-from goservice.names import Canonical, digest_of
+from goservice.manifest import digest_of
+from goservice.names import Canonical
 from goservice.settings import Settings
 
 

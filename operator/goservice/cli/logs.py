@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from goservice.build import kaniko
+from goservice.build import engine
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
 from goservice.cluster.protocol import Cluster
+from goservice.manifest import clean
 
 PATIENCE = 2.0
 """Seconds of silence after which the command says what it waits for."""
@@ -58,12 +59,12 @@ async def show(
     waiting = Waiting(patience)
     build = await _build(cluster, where, name, follow, waiting)
     pod = await _pod(cluster, where, build, follow, waiting)
-    for container in (kaniko.FETCH, kaniko.BUILD, kaniko.PUSH):
+    for container in await _containers(cluster, where, pod):
         if not await _has_started(cluster, where, pod, container, follow, Waiting(patience)):
             return 0
         click.echo(click.style(f"--- {container}", bold=True))
         async for line in cluster.logs(where, pod, container, follow=follow):
-            click.echo(kaniko.clean(line))
+            click.echo(clean(line))
     return 0
 
 
@@ -112,6 +113,14 @@ async def _pod(cluster: Cluster, where: str, build: str, follow: bool, waiting: 
         await asyncio.sleep(1)
 
 
+async def _containers(cluster: Cluster, where: str, pod: str) -> list[str]:
+    """The pod's containers in the order in which they run; what others put into it is left out."""
+    spec = (await cluster.get("Pod", where, pod)).get("spec", {})
+    every = [*spec.get("initContainers", ()), *spec.get("containers", ())]
+    ours = {name for builder in engine.ENGINES.values() for name in builder.container_names}
+    return [container["name"] for container in every if container["name"] in ours]
+
+
 async def _has_started(
     cluster: Cluster, where: str, pod: str, container: str, follow: bool, waiting: Waiting
 ) -> bool:
@@ -133,7 +142,7 @@ def _why(found: dict[str, Any], state: dict[str, Any]) -> str:
     """Why a container does not start, in the scheduler's or the kubelet's words."""
     for condition in found.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f": {kaniko.clean(str(condition.get('message', '')))[:300]}"
+            return f": {clean(str(condition.get('message', '')))[:300]}"
     waiting = state.get("waiting", {})
     words = ": ".join(str(waiting[key]) for key in ("reason", "message") if waiting.get(key))
-    return f": {kaniko.clean(words)[:300]}" if words else ""
+    return f": {clean(words)[:300]}" if words else ""

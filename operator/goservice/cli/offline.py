@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 import yaml
 
-from goservice import names, resources
+from goservice import names
 from goservice.api import crd
 from goservice.api.build import Toolchain
 from goservice.api.resource import GoService
@@ -18,6 +17,10 @@ from goservice.build import dockerfile
 from goservice.build.inputs import inputs_hash
 from goservice.cli import files
 from goservice.cli.words import fail
+from goservice.manifest import Manifest
+from goservice.objects import children
+from goservice.objects.children import BuildOrder, Wants
+from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
 
 SAMPLE_COMMIT = "0" * 40
@@ -95,31 +98,15 @@ def _with_toolchain(service: GoService, toolchain: Toolchain) -> GoService:
     return replace(service, spec=service.spec.model_copy(update={"build": changed}))
 
 
-def objects(service: GoService, settings: Settings, commit: str) -> list[dict[str, Any]]:
+def objects(service: GoService, settings: Settings, commit: str) -> list[Manifest]:
     """Everything that the operator makes for a service, as it would be applied first."""
-    inputs = inputs_hash(service, settings, commit)
     digest = service.spec.image.digest
-    running = resources.Running(
-        names.image(service, digest or SAMPLE_DIGEST), service.spec.user.uid, service.spec.time_zone
-    )
-    result = []
+    image = names.image(service, digest or SAMPLE_DIGEST)
+    order = None
     if digest is None:
-        build = names.build(service, inputs, 1)
-        claim = resources.cache_claim(service)
-        result += [
-            *([claim] if claim else []),
-            resources.build_account(service),
-            resources.build_files(service, settings, commit, inputs, build),
-            resources.build_job(service, settings, commit, inputs, attempt=1, notes={}),
-        ]
-    result += [resources.account(service), resources.deployment(service, settings, running, {})]
-    if service.spec.ports:
-        result.append(resources.service(service))
-    if service.spec.autoscaling:
-        result.append(resources.autoscaler(service))
-    if resources.guaranteed_replicas(service) >= 2:
-        result.append(resources.disruption_budget(service))
-    return result
+        order = BuildOrder(commit, inputs_hash(service, settings, commit), attempt=1)
+    deployed = Deployed(image, service.spec.user.uid, service.spec.time_zone)
+    return children.rendered(Wants(service, settings, order, deployed))
 
 
 @click.command("crd")

@@ -6,11 +6,12 @@ import datetime
 
 import click
 
-from goservice.api import conditions, resource
+from goservice.api import resource
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
 from goservice.cluster.protocol import Cluster
+from goservice.manifest import format_time
 
 
 @click.command()
@@ -37,7 +38,7 @@ async def request(cluster: Cluster, where: str, name: str) -> int:
             f"goservice {where}/{name} builds nothing: spec.image.digest is set;"
             " remove it to build again"
         )
-    now = conditions.timestamp(datetime.datetime.now(datetime.UTC))
+    now = format_time(datetime.datetime.now(datetime.UTC))
     body = {"metadata": {"annotations": {resource.REBUILD_ANNOTATION: now}}}
     await cluster.patch_merge(resource.KIND, where, name, body)
     if wanted.get("suspend"):

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from goservice.api.conditions import Type, find
+from goservice.api.conditions import Type
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
 from goservice.cluster.protocol import Cluster, Manifest
 from goservice.errors import Forbidden
+from goservice.manifest import find_condition
 
 COLOURS = {"True": "green", "False": "red"}
 LABEL = 9
@@ -66,8 +67,8 @@ async def show(cluster: Cluster, where: str, name: str, output: str, *, watch: b
         if text != last:
             click.echo(text)
             last = text
-        is_ready = is_current(body) and find(seen, Type.READY).get("status") == "True"
-        if not watch or is_ready or (is_current(body) and find(seen, Type.STALLED)):
+        is_ready = is_current(body) and find_condition(seen, Type.READY).get("status") == "True"
+        if not watch or is_ready or (is_current(body) and find_condition(seen, Type.STALLED)):
             return 0 if is_ready else 1
         await asyncio.sleep(1)
 
@@ -116,7 +117,7 @@ def table(found: Iterable[Manifest], now: datetime.datetime, *, namespaces: bool
     rows = [["NAMESPACE", *head] if namespaces else head]
     for body in found:
         metadata, seen = body["metadata"], body.get("status") or {}
-        ready = find(seen, Type.READY)
+        ready = find_condition(seen, Type.READY)
         pods = f"{seen.get('readyReplicas', 0)}/{seen['replicas']}" if "replicas" in seen else "-"
         row = [
             str(metadata["name"]),
@@ -155,7 +156,7 @@ def age(since: str, now: datetime.datetime) -> str:
 def story(body: Manifest) -> str:
     """A service's status as a person would tell it."""
     seen = body.get("status") or {}
-    ready = find(seen, Type.READY)
+    ready = find_condition(seen, Type.READY)
     metadata = body["metadata"]
     colour = COLOURS.get(str(ready.get("status")), "yellow")
     reason = str(ready.get("reason", "the operator has not seen it yet"))
@@ -168,7 +169,7 @@ def story(body: Manifest) -> str:
         lines.append("  The operator has not acted on the newest change yet.")
     lines += [_line(label, text) for label, text in _facts(seen) if text]
     for kind in (Type.SOURCE_RESOLVED, Type.AUTOSCALED):
-        found = find(seen, kind)
+        found = find_condition(seen, kind)
         if found.get("status") == "False" and found.get("reason") != ready.get("reason"):
             lines.append(_line(kind, f"{found['reason']}: {found.get('message', '')}", "yellow"))
     for warned in seen.get("warnings") or ():

@@ -32,7 +32,7 @@ from goservice.cluster.protocol import (
     Manifest,
     Manifests,
 )
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 
 PAGE_SIZE = 100
 _LIST_RESTARTS = 3

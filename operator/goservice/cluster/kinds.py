@@ -2,69 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from urllib.parse import quote
 
+from goservice.api import resource
+from goservice.manifest import Kind
+from goservice.objects import children
 
-@dataclass(frozen=True)
-class Kind:
-    """How a kind is addressed. All kinds here live in namespaces."""
+SERVICE = Kind(resource.API_VERSION, resource.KIND, resource.PLURAL)
+"""The resource itself."""
+EVENT = Kind("v1", "Event", "events")
+"""Posted for each transition of Ready, and asked for when a build does not start."""
 
-    api_version: str
-    kind: str
-    plural: str
+KINDS: Mapping[str, Kind] = {kind.kind: kind for kind in (SERVICE, *children.KINDS.values(), EVENT)}
+"""Every kind by its name."""
 
-    @property
-    def group(self) -> str:
-        """The API group; empty for the core group."""
-        return self.api_version.rpartition("/")[0]
-
-    @property
-    def resource(self) -> str:
-        """The name that RBAC and kubectl use: deployments.apps."""
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+WATCHED: tuple[str, ...] = (SERVICE.kind, *children.KINDS)
+"""What is watched, in the order in which it is listed."""
 
 
-KINDS: dict[str, Kind] = {
-    kind.kind: kind
-    for kind in (
-        Kind("goservice.dev/v1alpha1", "GoService", "goservices"),
-        Kind("v1", "ConfigMap", "configmaps"),
-        Kind("batch/v1", "Job", "jobs"),
-        Kind("v1", "Pod", "pods"),
-        Kind("v1", "ServiceAccount", "serviceaccounts"),
-        Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
-        Kind("apps/v1", "Deployment", "deployments"),
-        Kind("v1", "Service", "services"),
-        Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
-        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-        Kind("v1", "Event", "events"),
-    )
-}
+def _access() -> dict[str, frozenset[str]]:
+    access: dict[str, frozenset[str]] = {
+        SERVICE.resource: frozenset({"list", "watch", "get"}),
+        f"{SERVICE.resource}/status": frozenset({"patch"}),
+        # Never called: an owner reference with blockOwnerDeletion is only accepted from whoever may.
+        f"{SERVICE.resource}/finalizers": frozenset({"update"}),
+    }
+    for child in children.CHILDREN:
+        access[child.kind.resource] = access.get(child.kind.resource, frozenset()) | child.verbs
+    return access | {EVENT.resource: frozenset({"create", "list"})}
 
-_WATCHED = frozenset({"list", "watch"})
-# One `get` tells whose an object is that the watches do not show.
-_MADE_ONCE = _WATCHED | {"get", "create", "delete"}
-# An apply that creates is checked for `create` too, one that changes only for `patch`.
-_KEPT = _WATCHED | {"get", "create", "patch"}
-_OPTIONAL = _KEPT | {"delete"}
 
-ACCESS: dict[str, frozenset[str]] = {
-    "goservices.goservice.dev": _WATCHED | {"get"},
-    "goservices.goservice.dev/status": frozenset({"patch"}),
-    # Never called: an owner reference with blockOwnerDeletion is only accepted from whoever may.
-    "goservices.goservice.dev/finalizers": frozenset({"update"}),
-    "configmaps": _MADE_ONCE,
-    "jobs.batch": _MADE_ONCE,
-    "pods": _WATCHED,
-    "serviceaccounts": _KEPT,
-    "persistentvolumeclaims": _KEPT,
-    "deployments.apps": _KEPT,
-    "services": _OPTIONAL,
-    "horizontalpodautoscalers.autoscaling": _OPTIONAL,
-    "poddisruptionbudgets.policy": _OPTIONAL,
-    "events": frozenset({"create", "list"}),
-}
+ACCESS: Mapping[str, frozenset[str]] = _access()
 """What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
 
 

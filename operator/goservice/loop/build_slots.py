@@ -1,7 +1,7 @@
-"""Who waits for one of the places for builds, in order, and whose build is just being started.
+"""Which services wait for a build slot, in order, and whose build is just being started.
 
-The running builds themselves are the Jobs that the cache shows. Whenever a place may have become
-free without a Job's end to tell of it, those who wait are woken: nobody else would.
+The running builds themselves are the Jobs that the cache shows. Whenever a slot may have become
+free and no Job's end wakes those who wait for it, they are woken here.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection
 
-from goservice.observed import Fleet
+from goservice.decide.observed import Fleet
+from goservice.manifest import Key
 
-Key = tuple[str, str]
 
-
-class Places:
-    """The queue for the platform's places for builds."""
+class BuildSlots:
+    """The queue for the platform's build slots (builds.maxConcurrent)."""
 
     def __init__(self, most: int, wake: Callable[[Key], object]) -> None:
         self._most = most
@@ -32,11 +31,11 @@ class Places:
         return Fleet(others, first.index(key) if key in first else len(first))
 
     def wait(self, key: Key) -> None:
-        """Take a place in the queue; who has one keeps it."""
+        """Join the queue; who is in it keeps its turn."""
         self._waiting.setdefault(key)
 
     def start(self, key: Key) -> None:
-        """Take the place that is free, before anyone else decides."""
+        """Take the slot that is free, before anyone else decides."""
         self._waiting.pop(key, None)
         self._starting.add(key)
 
@@ -53,5 +52,5 @@ class Places:
                 self._wake(waiting)
 
     def next(self) -> list[Key]:
-        """The services whose build may find a place when one becomes free."""
+        """The services whose build may find a slot when one becomes free."""
         return list(itertools.islice(self._waiting, self._most))

@@ -11,26 +11,17 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from goservice import names
-from goservice.loop.metrics import Metrics
+from goservice.api import resource
+from goservice.manifest import Key, Manifest, key_of
+from goservice.metrics import Metrics
+from goservice.objects import children
 
-Manifest = dict[str, Any]
-Key = tuple[str, str]
-"""Namespace and name."""
-
-SERVICE_KIND = "GoService"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Annotation with a copy of the whole object, which kubectl writes and nobody here reads."""
 FASTEST = 1
-UNREAD = {"Job": "spec", "Pod": "spec", "ConfigMap": "data"}
-"""The largest part of some kinds, which no pass reads: they are made once and never compared."""
-
-
-def key_of(manifest: Manifest) -> Key:
-    """An object's namespace and name."""
-    metadata = manifest["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
+"""zlib's level: 25 µs an object; higher ones save little of JSON this small."""
 
 
 def slim(kind: str, manifest: Manifest) -> Manifest:
@@ -39,7 +30,7 @@ def slim(kind: str, manifest: Manifest) -> Manifest:
     annotations = metadata.get("annotations")
     if annotations and LAST_APPLIED in annotations:
         metadata["annotations"] = {k: v for k, v in annotations.items() if k != LAST_APPLIED}
-    read = {k: v for k, v in manifest.items() if k != UNREAD.get(kind)}
+    read = {k: v for k, v in manifest.items() if k != children.unread_part(kind)}
     return {**read, "kind": kind, "metadata": metadata}
 
 
@@ -54,7 +45,7 @@ def _uid(manifest: Manifest) -> str:
 
 def service_of(kind: str, manifest: Manifest) -> Key:
     """Namespace and name of the service that an object is or belongs to; without label no name."""
-    if kind == SERVICE_KIND:
+    if kind == resource.KIND:
         return key_of(manifest)
     metadata = manifest["metadata"]
     return metadata.get("namespace", ""), (metadata.get("labels") or {}).get(names.SERVICE, "")
@@ -65,11 +56,17 @@ class Held:
     """One object: what is asked of it often, and the rest as compressed JSON."""
 
     uid: str
+    """Its uid; empty if the API server did not say."""
     version: int | None
+    """Its resourceVersion; None if it is no number."""
     owner: Key
-    chosen: bool
+    """Namespace and name of the service that it belongs to."""
+    counted: bool
+    """Whether it passes the test of `count_where`."""
     seen: int
+    """When it was seen last, on the cache's own clock."""
     text: bytes
+    """The object as compressed JSON."""
 
     @property
     def manifest(self) -> Manifest:
@@ -83,10 +80,15 @@ class Listing:
     """A complete list on its way into the cache, page by page."""
 
     cache: Cache
+    """Where it goes."""
     kind: str
+    """What is listed."""
     namespace: str | None
+    """Where; None: everywhere."""
     since: int
+    """When the list was begun, on the cache's own clock."""
     listed: set[Key] = field(default_factory=set)
+    """What it has shown so far."""
 
     def add(self, page: Iterable[Manifest]) -> list[Key]:
         """Keep what is listed; the owner of each object that appeared or changed."""
@@ -115,23 +117,23 @@ class Cache:
         self._objects: dict[str, dict[Key, Held]] = defaultdict(dict)
         self._children: dict[Key, set[tuple[str, Key]]] = defaultdict(set)
         self._tests: dict[str, Callable[[Manifest], bool]] = {}
-        self._chosen: dict[str, dict[Key, int]] = defaultdict(dict)
-        self._dropped: dict[tuple[str, str], tuple[int, int | None]] = {}
-        self._marks: dict[str, dict[str | None, int]] = defaultdict(dict)
+        self._counts: dict[str, dict[Key, int]] = defaultdict(dict)
+        self._tombstones: dict[tuple[str, str], tuple[int, int | None]] = {}
+        self._listed_at: dict[str, dict[str | None, int]] = defaultdict(dict)
         self._clock = 0
 
-    def choose(self, kind: str, test: Callable[[Manifest], bool]) -> None:
-        """Count from now on the objects of a kind that pass a test; once per kind.
+    def count_where(self, kind: str, test: Callable[[Manifest], bool]) -> None:
+        """Keep count, from now on, of the objects of a kind that pass a test; one test per kind.
 
-        Whoever needs to know of the whole fleet in each pass must not look through it each time.
+        A pass that needs a number of the whole fleet must not go through the fleet for it.
         """
         self._tests[kind] = test
         for key, held in list(self._objects[kind].items()):
             self._store(kind, key, held.manifest)
 
-    def chosen(self, kind: str) -> Mapping[Key, int]:
+    def counts(self, kind: str) -> Mapping[Key, int]:
         """How many objects of a kind pass its test, by the service that they belong to."""
-        return self._chosen[kind]
+        return self._counts[kind]
 
     def put(self, kind: str, manifest: Manifest) -> bool:
         """Keep an object unless something newer is held; say whether it brought news."""
@@ -144,7 +146,7 @@ class Cache:
                 # Seen again is seen: a running re-list must not take it for missing.
                 self._objects[kind][key] = replace(held, seen=self._tick())
                 return False
-        elif self._is_ghost(kind, manifest):
+        elif self._is_of_the_deleted(kind, manifest):
             return False
         self._store(kind, key, manifest)
         return True
@@ -158,7 +160,7 @@ class Cache:
         else:
             uid, version = (held.uid, held.version) if held is not None else ("", None)
         if uid:
-            self._dropped[kind, uid] = (self._tick(), version)
+            self._tombstones[kind, uid] = (self._tick(), version)
         if held is None or (uid and held.uid != uid) or _older(version, held.version):
             return False
         self._remove(kind, key)
@@ -179,7 +181,7 @@ class Cache:
             if inside and key not in listing.listed and held.seen <= listing.since:
                 self._remove(listing.kind, key)
                 gone.append(held.owner)
-        self._bury(listing.kind, listing.namespace, listing.since)
+        self._drop_tombstones(listing.kind, listing.namespace, listing.since)
         self._count(listing.kind)
         return gone
 
@@ -192,33 +194,29 @@ class Cache:
         """Namespace and name of every object of a kind."""
         return list(self._objects[kind])
 
-    def all(self, kind: str) -> list[Manifest]:
-        """Every object of a kind."""
-        return [held.manifest for held in self._objects[kind].values()]
-
     def children(self, namespace: str, service: str) -> Iterator[Manifest]:
         """The objects that carry a service's label, each with its `kind`."""
         for kind, key in sorted(self._children.get((namespace, service), ())):
             yield self._objects[kind][key].manifest
 
-    def _bury(self, kind: str, namespace: str | None, since: int) -> None:
-        """Forget the deletions before the list before: no answer is under way for that long."""
-        marks = self._marks[kind]
-        last = min(marks.values(), default=0)
-        marks[namespace] = since
-        self._dropped = {
+    def _drop_tombstones(self, kind: str, namespace: str | None, since: int) -> None:
+        """Drop tombstones older than the previous full list: no answer is under way for that long."""
+        starts = self._listed_at[kind]
+        last = min(starts.values(), default=0)
+        starts[namespace] = since
+        self._tombstones = {
             entry: when
-            for entry, when in self._dropped.items()
+            for entry, when in self._tombstones.items()
             if entry[0] != kind or when[0] > last
         }
 
-    def _is_ghost(self, kind: str, manifest: Manifest) -> bool:
+    def _is_of_the_deleted(self, kind: str, manifest: Manifest) -> bool:
         """Whether this is a late word of an object whose deletion was seen.
 
         A higher version than the deletion's is no ghost: an object that loses its label leaves
         the watch as deleted, and comes back when the label does.
         """
-        entry = self._dropped.get((kind, manifest["metadata"].get("uid", "")))
+        entry = self._tombstones.get((kind, manifest["metadata"].get("uid", "")))
         if entry is None:
             return False
         version = _version(manifest)
@@ -231,14 +229,14 @@ class Cache:
             uid=_uid(read),
             version=_version(read),
             owner=service_of(kind, read),
-            chosen=kind in self._tests and self._tests[kind](read),
+            counted=kind in self._tests and self._tests[kind](read),
             seen=self._tick(),
             text=zlib.compress(json.dumps(read, separators=(",", ":")).encode(), FASTEST),
         )
-        if held.owner[1] and kind != SERVICE_KIND:
+        if held.owner[1] and kind != resource.KIND:
             self._children[held.owner].add((kind, key))
-        if held.chosen:
-            self._add_chosen(kind, held.owner, 1)
+        if held.counted:
+            self._add_to_count(kind, held.owner, 1)
         self._count(kind)
 
     def _remove(self, kind: str, key: Key) -> None:
@@ -250,16 +248,16 @@ class Cache:
         held = self._objects[kind].get(key)
         if held is None:
             return
-        if held.chosen:
-            self._add_chosen(kind, held.owner, -1)
-        if held.owner[1] and kind != SERVICE_KIND:
+        if held.counted:
+            self._add_to_count(kind, held.owner, -1)
+        if held.owner[1] and kind != resource.KIND:
             siblings = self._children[held.owner]
             siblings.discard((kind, key))
             if not siblings:
                 del self._children[held.owner]
 
-    def _add_chosen(self, kind: str, owner: Key, number: int) -> None:
-        counts = self._chosen[kind]
+    def _add_to_count(self, kind: str, owner: Key, number: int) -> None:
+        counts = self._counts[kind]
         counts[owner] = counts.get(owner, 0) + number
         if not counts[owner]:
             del counts[owner]

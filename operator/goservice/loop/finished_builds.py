@@ -1,4 +1,4 @@
-"""Which builds a status tells of for the first time, for the counters."""
+"""Which finished builds a status records for the first time, for the counters."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice.observed import moment
+from goservice.manifest import parse_time
 
 Manifest = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A build that is over. `seconds` is None where its Job does not tell."""
+class Finished:
+    """A build that is over."""
 
     name: str
+    """Its name."""
     result: str
+    """Succeeded or Failed."""
     reason: str
+    """Succeeded, or the reason of the failure."""
     seconds: float | None
+    """From its Job's creation to its end; None where the Job does not tell."""
 
 
-def ended(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[Ended]:
+def newly_finished(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[Finished]:
     """The builds that the new status records and the old one did not."""
     known = {item["build"] for item in before.get("history") or ()}
     new = [item for item in status.get("history") or () if item["build"] not in known]
@@ -29,7 +33,7 @@ def ended(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[
         return []  # most statuses: no Job is read for them
     started = {job["metadata"]["name"]: job["metadata"].get("creationTimestamp") for job in jobs}
     return [
-        Ended(
+        Finished(
             name=item["build"],
             result="Succeeded" if item["outcome"] == "Succeeded" else "Failed",
             reason=item["outcome"],
@@ -40,5 +44,5 @@ def ended(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[
 
 
 def _between(start: str | None, end: str | None) -> float | None:
-    first, last = moment(start or ""), moment(end or "")
+    first, last = parse_time(start or ""), parse_time(end or "")
     return (last - first).total_seconds() if first and last and last >= first else None

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 300.0

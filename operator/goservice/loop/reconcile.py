@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from goservice import events, names, plan
+from goservice import names
 from goservice.api import parsing, resource
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
 from goservice.cluster.protocol import ONLY_NEW, Cluster
+from goservice.decide import events, plan, refusals
+from goservice.decide.observed import Lookup, Observed, Resolution
+from goservice.decide.writes import Apply, Create, Delete, Event, Plan, Write
 from goservice.errors import (
     AlreadyExists,
     ClusterError,
@@ -32,19 +35,16 @@ from goservice.errors import (
     SourceForbidden,
 )
 from goservice.loop import finished_builds
-from goservice.loop.build_slots import Places
+from goservice.loop.build_slots import BuildSlots
 from goservice.loop.cache import Cache
-from goservice.loop.metrics import Metrics
-from goservice.observed import Observed, Question, Resolution, condition, owned
-from goservice.plan import Apply, Create, Delete, Plan, Write
+from goservice.manifest import Key, Manifest, condition_of, digest_of, owned
+from goservice.metrics import Metrics
 from goservice.settings import Settings
-
-Key = tuple[str, str]
-Manifest = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_ANSWERS = 8
+REMEMBERED_LOOKUPS = 8
+"""Lookups of one service whose answers are kept; the oldest goes."""
 REFUSED_FOR = timedelta(seconds=60)
 """For how long a refusal is told before the writes are tried again."""
 
@@ -63,9 +63,13 @@ class Memory:
     """What is remembered of one service between passes."""
 
     uid: str = ""
-    answers: dict[Question, tuple[Manifest, ...]] = field(default_factory=dict)
+    """The resource's uid."""
+    lookups: dict[Lookup, tuple[Manifest, ...]] = field(default_factory=dict)
+    """What lookups have found."""
     foreign: set[tuple[str, str]] = field(default_factory=set)
+    """Objects of a needed kind and name that are not this service's."""
     refusal: str = ""
+    """The API server's words when it refused an object."""
     refused_at: datetime | None = None
     """When something foreign was found, or the API server refused an object."""
     present: frozenset[tuple[str, str]] = frozenset()
@@ -73,9 +77,11 @@ class Memory:
     applied: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     """By manager, kind and name: the hash last applied and the resourceVersion that it gave."""
     checked_uid: str = ""
+    """The uid that the API server was seen to have for the resource."""
     rebuild: tuple[str, float] | None = None
     """The rebuild request that was seen, and the moment from which an answer of git counts."""
     generation: int = 0
+    """The generation that the refusals above are about."""
     counted: frozenset[str] = frozenset()
     """The builds whose end was counted, of those that the status records."""
 
@@ -96,12 +102,12 @@ class Reconciler:
         self._metrics = metrics
         self._cluster = cluster
         self._store = store
-        self._store.choose("Job", _runs)
+        self._store.count_where("Job", _runs)
         self._sources = sources
         self._settings = settings
         self._clock = clock
         self._memory: dict[Key, Memory] = {}
-        self._places = Places(settings.builds.max_concurrent, wake)
+        self._slots = BuildSlots(settings.builds.max_concurrent, wake)
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Gives the seconds until the next one is due, None if only a change is.
@@ -122,17 +128,17 @@ class Reconciler:
             service, decided = self._decide(key, body, memory)
         except Exception:
             # A defect that one service brings out must not keep the others waiting behind it.
-            self._places.leave(key)
+            self._slots.leave(key)
             raise
         if service is None:
             self._sources.forget(key)
-            self._places.leave(key)
+            self._slots.leave(key)
             await self._report(body, decided, memory)
-            return decided.again
+            return decided.requeue_after
         self._note(key, service, decided)
         done = await self._carry_out(key, service, body, decided, memory)
-        # An answer, and a resource that turned out to be another one, are looked at at once.
-        return 0.0 if decided.questions or not done else decided.again
+        # What a lookup found, and a resource that turned out to be another one, is looked at at once.
+        return 0.0 if decided.lookups or not done else decided.requeue_after
 
     def _decide(self, key: Key, body: Manifest, memory: Memory) -> tuple[GoService | None, Plan]:
         """The service and its plan; no service where the resource cannot be parsed."""
@@ -140,7 +146,7 @@ class Reconciler:
         try:
             service = parsing.parse(body)
         except InvalidSpec as error:
-            return None, plan.refused(body, error, self._observe(key, body, None, memory), now)
+            return None, refusals.invalid(body, error, self._observe(key, body, None, memory), now)
         refused_long_ago = memory.refused_at is not None and now - memory.refused_at >= REFUSED_FOR
         if memory.generation != service.generation or refused_long_ago:
             memory.generation = service.generation
@@ -165,8 +171,8 @@ class Reconciler:
             status=body.get("status") or {},
             children=children,
             resolution=self._resolution(key, service, memory) if service else None,
-            fleet=self._places.fleet(key, self._store.chosen("Job")),
-            answers=dict(memory.answers),
+            fleet=self._slots.fleet(key, self._store.counts("Job")),
+            lookups=dict(memory.lookups),
             foreign=frozenset(memory.foreign),
             refusal=memory.refusal,
         )
@@ -199,14 +205,14 @@ class Reconciler:
         memory.present = present
 
     def _note(self, key: Key, service: GoService, decided: Plan) -> None:
-        """Take the place in the queue, or the build slot, before anyone else decides."""
-        if decided.queued:
-            self._places.wait(key)
+        """Join the queue for build slots, or take one, before anyone else decides."""
+        if decided.waits_for_slot:
+            self._slots.wait(key)
         elif any(isinstance(w, Create) and w.manifest["kind"] == "Job" for w in decided.writes):
-            self._places.start(key)
+            self._slots.start(key)
         else:
-            self._places.leave(key)
-        if decided.resolve and service.spec.source is not None:
+            self._slots.leave(key)
+        if decided.refresh_source and service.spec.source is not None:
             memory = self._memory[key]
             if memory.rebuild is None or memory.rebuild[0] != service.rebuild_requested_at:
                 git = service.spec.source.git
@@ -214,12 +220,12 @@ class Reconciler:
                 memory.rebuild = (service.rebuild_requested_at, since)
 
     def next_waiting(self) -> list[Key]:
-        """The services whose build may find a place now that one has ended."""
-        return self._places.next()
+        """The services whose build may find a slot now that one has ended."""
+        return self._slots.next()
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
-        self._places.leave(key)
+        self._slots.leave(key)
         self._sources.forget(key)
 
     # --- write --------------------------------------------------------------------------------------
@@ -236,25 +242,25 @@ class Reconciler:
             for write in decided.writes:
                 await self._write(service, write, memory)
                 if isinstance(write, Create) and write.manifest["kind"] == "Job":
-                    self._places.started(key)
+                    self._slots.started(key)
         except (Invalid, Forbidden) as error:
             memory.refusal = str(error)
             memory.refused_at = self._clock()
             raise
         finally:
-            if not decided.queued:
-                self._places.leave(key)
+            if not decided.waits_for_slot:
+                self._slots.leave(key)
         await self._report(body, decided, memory)
-        for question in decided.questions:
+        for lookup in decided.lookups:
             found = await self._cluster.list(
-                question.kind,
-                question.namespace,
-                label_selector=question.label_selector,
-                field_selector=question.field_selector,
+                lookup.kind,
+                lookup.namespace,
+                label_selector=lookup.label_selector,
+                field_selector=lookup.field_selector,
             )
-            while len(memory.answers) >= REMEMBERED_ANSWERS:
-                memory.answers.pop(next(iter(memory.answers)))
-            memory.answers[question] = tuple(found)
+            while len(memory.lookups) >= REMEMBERED_LOOKUPS:
+                memory.lookups.pop(next(iter(memory.lookups)))
+            memory.lookups[lookup] = tuple(found)
         return True
 
     async def _is_current(self, key: Key, service: GoService, memory: Memory) -> bool:
@@ -305,7 +311,7 @@ class Reconciler:
     ) -> None:
         kind, metadata = manifest["kind"], manifest["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        digest = names.digest_of(manifest)
+        digest = digest_of(manifest)
         place = (manager, kind, name)
         live = self._store.get(kind, (namespace, name))
         sent = manifest
@@ -371,12 +377,12 @@ class Reconciler:
             for child in self._store.children(metadata["namespace"], metadata["name"])
             if child["kind"] == "Job"
         )
-        for build in finished_builds.ended(body.get("status") or {}, status, jobs):
+        for build in finished_builds.newly_finished(body.get("status") or {}, status, jobs):
             if self._metrics is not None and build.name not in memory.counted:
                 self._metrics.built(build.result, build.reason, build.seconds)
         memory.counted = frozenset(item["build"] for item in status.get("history") or ())
 
-    async def _emit(self, body: Manifest, event: plan.Event) -> None:
+    async def _emit(self, body: Manifest, event: Event) -> None:
         """Post an event; one that is lost is not worth a pass."""
         try:
             await self._cluster.create(events.manifest(body, event, self._clock()))
@@ -410,4 +416,4 @@ def _reason(error: SourceError) -> Reason:
 
 
 def _runs(job: Manifest) -> bool:
-    return not any(condition(job, end).get("status") == "True" for end in ("Complete", "Failed"))
+    return not any(condition_of(job, end).get("status") == "True" for end in ("Complete", "Failed"))

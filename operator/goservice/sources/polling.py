@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from goservice.errors import GitUnavailable, SourceError
-from goservice.loop.metrics import Metrics
+from goservice.metrics import Metrics
 from goservice.sources.gate import Gate
 from goservice.sources.git import CONCURRENCY, LONGEST_ANSWER, LONGEST_SECONDS, Git
 from goservice.sources.refs import is_commit

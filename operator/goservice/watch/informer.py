@@ -10,22 +10,16 @@ from typing import Any
 import kopf
 from typing_extensions import override
 
-from goservice import names
 from goservice.api import resource
 from goservice.cluster.kinds import KINDS
 from goservice.errors import GoServiceError
+from goservice.objects.children import watch_selector
 from goservice.settings import Settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Login, login
 
 Saw = Callable[[str, str | None, dict[str, Any]], None]
 """Is told of a watch event: kind, type (None: of a list) and object."""
-
-
-def selector_of(kind: str) -> str:
-    """What is watched of a kind: our own objects, and of the pods only those that build."""
-    ours = f"{names.MANAGED_BY}={names.OPERATOR}"
-    return f"{ours},{names.COMPONENT}=build" if kind == "Pod" else ours
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -143,7 +137,7 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
             continue
         kind = KINDS[name]
         group, _, version = kind.api_version.rpartition("/")
-        result.watching.label_selectors[group, version, kind.plural] = selector_of(name)
+        result.watching.label_selectors[group, version, kind.plural] = watch_selector(name)
     return result
 
 

@@ -14,35 +14,24 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from goservice import metrics
 from goservice.api import resource
+from goservice.cluster.kinds import WATCHED
 from goservice.cluster.protocol import Cluster
 from goservice.errors import ClusterError, GoServiceError
-from goservice.loop import metrics
 from goservice.loop.cache import Cache, service_of
 from goservice.loop.queue import ClosedError, Queue
-from goservice.loop.reconcile import Key, Reconciler
+from goservice.loop.reconcile import Reconciler
+from goservice.manifest import Key
+from goservice.objects.children import watch_selector
 from goservice.settings import Settings
 from goservice.sources.polling import Sources
-from goservice.watch.informer import selector_of
 from goservice.watch.liveness import Watches
 
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 120.0
 """How long a pass may run. Its requests have 30 s each."""
-
-WATCHED = (
-    "GoService",
-    "ConfigMap",
-    "Job",
-    "Pod",
-    "ServiceAccount",
-    "PersistentVolumeClaim",
-    "Deployment",
-    "Service",
-    "HorizontalPodAutoscaler",
-    "PodDisruptionBudget",
-)
 
 
 class Operator:
@@ -121,7 +110,7 @@ class Operator:
     async def relist(self, kinds: Iterable[str] = WATCHED) -> None:
         """Look at everything, page by page: a watch tells of no deletion that it missed."""
         for kind in kinds:
-            selector = "" if kind == resource.KIND else selector_of(kind)
+            selector = "" if kind == resource.KIND else watch_selector(kind)
             for namespace in self._settings.namespaces or (None,):
                 listing = self.cache.listing(kind, namespace)
                 async for page in self._cluster.pages(kind, namespace, label_selector=selector):

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from goservice import names, plan
+from goservice import names
 from goservice.api import resource
-from goservice.api.conditions import timestamp
+from goservice.decide.writes import Event
+from goservice.manifest import format_time
 
 LONGEST = 1024
+"""Characters that the API server takes for a message."""
 
 
-def manifest(body: Mapping[str, Any], event: plan.Event, now: datetime) -> dict[str, Any]:
+def manifest(body: Mapping[str, Any], event: Event, now: datetime) -> dict[str, Any]:
     """The event of a GoService, under a name that tells it from the others."""
-    metadata, at = body["metadata"], timestamp(now)
+    metadata, at = body["metadata"], format_time(now)
     digest = names.event(metadata["uid"], f"{event.reason}/{at}", event.message)
     return {
         "apiVersion": "v1",

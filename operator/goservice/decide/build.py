@@ -1,0 +1,313 @@
+"""The build step: which build is wanted, what has become of it, and whether to start one.
+
+A build is named by its inputs and its attempt. What is known of one comes from its Job while that
+exists, else from the status's history or from the Deployment that serves it, so neither a lost
+status nor a removed Job builds anything twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import assert_never
+
+from goservice import names
+from goservice.api.conditions import Reason
+from goservice.api.resource import GoService
+from goservice.build.inputs import image_inputs, inputs_hash
+from goservice.build.outcome import Failed, Fetched, Outcome, Running, Succeeded
+from goservice.build.pod import BUILD
+from goservice.decide import pending_build
+from goservice.decide.facts import Attempt, Facts
+from goservice.decide.observed import Lookup, Observed
+from goservice.decide.source import SourceStep
+from goservice.manifest import digest_of, format_time, parse_time
+from goservice.objects.children import BuildOrder
+from goservice.settings import Settings
+
+TRIES = 5
+"""Builds in a row that a platform failure may end before a person is called."""
+FIRST_DELAY = timedelta(seconds=30)
+"""Before the second try; doubled for each one after it."""
+LONGEST_DELAY = timedelta(minutes=10)
+"""Before any try."""
+
+
+class Phase(Enum):
+    """How far the wanted build is."""
+
+    NONE = auto()
+    """None is wanted: the image is pinned, or no commit is known."""
+    QUEUED = auto()
+    """It waits for a build slot."""
+    RUNNING = auto()
+    """Its Job is at work, or is just being made."""
+    BLOCKED = auto()
+    """Its pod cannot start, and a person must act; it goes on by itself once that is mended."""
+    RETRYING = auto()
+    """The platform failed; the next try is due later."""
+    FAILED = auto()
+    """It failed, and a person must act."""
+    SUCCEEDED = auto()
+    """Its image exists."""
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """What the step found and wants."""
+
+    phase: Phase
+    """How far the wanted build is."""
+    reason: Reason
+    """Why, in one word."""
+    message: str = ""
+    """Why, in sentences."""
+    attempt: Attempt | None = None
+    """The build that is meant: the wanted one, or an older one that still runs."""
+    digest: str = ""
+    """Of the wanted image; empty while there is none."""
+    fetched: Fetched = Fetched()
+    """What `fetch` learnt of the commit."""
+    order: BuildOrder | None = None
+    """The build to start; None if none is."""
+    lookups: tuple[Lookup, ...] = ()
+    """What to ask for."""
+    requeue_after: float | None = None
+    """Seconds until something is due."""
+
+    @property
+    def has_pod(self) -> bool:
+        """Whether a Job is there, or is just being made."""
+        return self.phase in (Phase.RUNNING, Phase.BLOCKED)
+
+
+def step(
+    service: GoService,
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    facts: Facts,
+    source: SourceStep,
+) -> BuildStep:
+    """What to build, if anything."""
+    if source.pinned:
+        return BuildStep(Phase.NONE, Reason.SUCCEEDED, digest=service.spec.image.digest or "")
+    if not source.commit:
+        return BuildStep(Phase.NONE, Reason.RESOLVING)
+    inputs = inputs_hash(service, settings, source.commit)
+    newest = _newest(service, facts, inputs)
+    fresh = observed.resolution is not None and observed.resolution.fresh
+    if newest is not None and not (facts.pending_rebuild and fresh):
+        found = _known(service, observed, newest, now)
+        if found is not None:
+            return found
+    return _start(service, observed, settings, now, facts, source.commit, inputs, newest)
+
+
+def _newest(service: GoService, facts: Facts, inputs: str) -> Attempt | None:
+    """The highest attempt of these inputs that anything knows of."""
+    found = {a.number: a for a in facts.remembered(service, inputs)}
+    found.update({a.number: a for a in facts.builds if a.inputs == inputs})
+    return found[max(found)] if found else None
+
+
+def _known(
+    service: GoService, observed: Observed, attempt: Attempt, now: datetime
+) -> BuildStep | None:
+    """What the newest attempt comes to; None if another is due."""
+    match attempt.outcome:
+        case Succeeded(digest=digest, fetched=fetched):
+            return BuildStep(
+                Phase.SUCCEEDED,
+                Reason.SUCCEEDED,
+                attempt=attempt,
+                digest=digest,
+                fetched=fetched,
+            )
+        case Running():
+            return _progress(service, observed, attempt, attempt.outcome, now)
+        case Failed():
+            return _after_failure(service, attempt, attempt.outcome, now)
+        case _:
+            assert_never(attempt.outcome)
+
+
+def _progress(
+    service: GoService, observed: Observed, attempt: Attempt, running: Running, now: datetime
+) -> BuildStep:
+    message = _building(service, attempt)
+    if attempt.lookup is not None:
+        asked = (attempt.lookup,)
+        return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt, lookups=asked)
+    if running.container and not running.waiting:
+        return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt)
+    pending = pending_build.look(service, observed, attempt, running, now)
+    if pending.reason is not None:
+        show = f"kubectl describe -n {service.namespace} job/{attempt.name}"
+        phase, reason = Phase.BLOCKED, pending.reason
+        message = f"{pending.trouble} See: {show}"
+    else:
+        phase, reason = Phase.RUNNING, Reason.BUILDING
+        message = f"{message}. {pending.trouble}" if pending.trouble else message
+    return BuildStep(
+        phase,
+        reason,
+        message,
+        attempt,
+        lookups=pending.lookups,
+        requeue_after=pending.requeue_after,
+    )
+
+
+def _building(service: GoService, attempt: Attempt) -> str:
+    return (
+        f"Building commit {attempt.commit[:12]} in Job {service.namespace}/{attempt.name}."
+        f" Follow it: goservice logs {service.name} -n {service.namespace} -f"
+    )
+
+
+def _after_failure(
+    service: GoService, attempt: Attempt, failed: Failed, now: datetime
+) -> BuildStep | None:
+    if failed.retry and attempt.tries < TRIES:
+        delay = min(FIRST_DELAY * 2 ** (attempt.tries - 1), LONGEST_DELAY)
+        due = (parse_time(attempt.finished) or now) + delay
+        if now >= due:
+            return None
+        message = failed.message
+        if attempt.has_job:  # without it these are the words that already say so
+            message += f" Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
+            message += f" the next one starts at {format_time(due)}."
+        wait = (due - now).total_seconds()
+        return BuildStep(Phase.RETRYING, failed.reason, message, attempt, requeue_after=wait)
+    if attempt.generation != str(service.generation):
+        return None
+    if not attempt.has_job:
+        return BuildStep(Phase.FAILED, failed.reason, failed.message, attempt)
+    hint = f" See the log: {logs_command(service, attempt, failed)}" if failed.container else ""
+    if failed.retry:
+        message = f"{failed.message} It failed {TRIES} times ({failed.reason}).{hint}"
+        return BuildStep(Phase.FAILED, Reason.RETRIES_EXHAUSTED, message, attempt)
+    return BuildStep(Phase.FAILED, failed.reason, f"{failed.message}{hint}", attempt)
+
+
+def logs_command(service: GoService, attempt: Attempt, outcome: Outcome) -> str:
+    """The command that shows the log of the container that failed, else of the one that builds."""
+    failed = outcome.container if isinstance(outcome, Failed) else ""
+    return f"kubectl logs -n {service.namespace} job/{attempt.name} -c {failed or BUILD}"
+
+
+def _start(
+    service: GoService,
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    facts: Facts,
+    commit: str,
+    inputs: str,
+    newest: Attempt | None,
+) -> BuildStep:
+    number = 1 + _highest(service, facts, inputs)
+    triggers = _triggers(service, settings, facts, commit, newest)
+    wanted = Attempt(
+        names.build(service, inputs, number),
+        inputs,
+        number,
+        Running(),
+        commit=commit,
+        started=format_time(now),
+        triggers=triggers,
+    )
+    other = next((a for a in facts.builds if a.running), None)
+    if other is not None:
+        return _behind(service, observed, other, now)
+    if observed.fleet.running + observed.fleet.ahead >= settings.builds.max_concurrent:
+        message = (
+            f"The build of commit {commit[:12]} waits for a place:"
+            f" the platform runs {settings.builds.max_concurrent} at once."
+        )
+        return BuildStep(Phase.QUEUED, Reason.BUILD_QUEUED, message, wanted)
+    tries = 1
+    if newest and isinstance(newest.outcome, Failed) and newest.outcome.retry:
+        # Past the last try only a new generation comes here: it starts to count anew.
+        tries = newest.tries + 1 if triggers == ("Retry",) and newest.tries < TRIES else 1
+    spec_hash, settings_hash = _hashes(service, settings, commit)
+    notes = {
+        names.TRIGGER: ",".join(triggers),
+        names.GENERATION: str(service.generation),
+        names.TRIES: str(tries),
+        names.SPEC_HASH: spec_hash,
+        names.SETTINGS_HASH: settings_hash,
+    }
+    if service.rebuild_requested_at:
+        notes[names.REBUILD_HANDLED] = service.rebuild_requested_at
+    return BuildStep(
+        Phase.RUNNING,
+        Reason.BUILDING,
+        _building(service, wanted),
+        wanted,
+        order=BuildOrder(commit, inputs, number, notes),
+        requeue_after=pending_build.LOOKS[0].total_seconds() + 1,
+    )
+
+
+def _behind(service: GoService, observed: Observed, other: Attempt, now: datetime) -> BuildStep:
+    """The wait for a build of an older commit or spec: one runs at a time."""
+    running = _known(service, observed, other, now)
+    if running is not None and running.phase is Phase.BLOCKED:
+        message = f"{running.message} (build {other.name}, of an older commit or spec)"
+        return replace(running, message=message)
+    return BuildStep(
+        Phase.RUNNING,
+        Reason.BUILDING,
+        f"Waits for the running build {other.name} to end.",
+        other,
+        lookups=running.lookups if running else (),
+        requeue_after=running.requeue_after if running else None,
+    )
+
+
+def _highest(service: GoService, facts: Facts, inputs: str) -> int:
+    """The highest attempt of these inputs that is known anywhere."""
+    numbers = [a.number for a in facts.builds if a.inputs == inputs]
+    numbers += [a.number for a in facts.remembered(service, inputs)]
+    return max([facts.highest_attempts.get(inputs, 0), *numbers])
+
+
+def _hashes(service: GoService, settings: Settings, commit: str) -> tuple[str, str]:
+    """Of what the resource says of the inputs, and of what the platform says."""
+    inputs = image_inputs(service, settings, commit)
+    reach = inputs.pop("settings")
+    inputs.pop("commit")
+    return digest_of(inputs), digest_of(reach)
+
+
+def _triggers(
+    service: GoService,
+    settings: Settings,
+    facts: Facts,
+    commit: str,
+    newest: Attempt | None,
+) -> tuple[str, ...]:
+    """Why a build is wanted, for the person who reads the status."""
+    if facts.pending_rebuild:
+        return ("RebuildRequested",)
+    if newest is not None:
+        return ("Retry",)
+    last = facts.builds[-1] if facts.builds else None
+    if last is not None:
+        before = last.commit
+    else:
+        before = facts.deployment.commit if facts.deployment else ""
+    if not before and facts.status.history:
+        before = facts.status.history[0].commit
+    if not before:
+        return ("FirstBuild",)
+    spec_hash, settings_hash = _hashes(service, settings, commit)
+    reasons = [
+        ("NewCommit", commit != before),
+        ("SpecChanged", last is not None and last.spec_hash not in ("", spec_hash)),
+        ("SettingsChanged", last is not None and last.settings_hash not in ("", settings_hash)),
+    ]
+    return tuple(name for name, holds in reasons if holds) or ("SpecChanged",)

@@ -1,0 +1,73 @@
+"""What a pass sees: the service's objects, the newest commit, and the other builds' number.
+
+All of it is frozen and was read before `decide` runs; nothing here reads anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from goservice.api.conditions import Reason
+from goservice.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What is known of a repository's newest commit."""
+
+    sha: str = ""
+    """40 hex digits; empty while none is known. It may stand beside a reason: only the poll failed."""
+    reason: Reason | None = None
+    """Why the last question to the repository had no answer."""
+    message: str = ""
+    """The same, in a sentence."""
+    fresh: bool = False
+    """Whether it was asked for after the last rebuild request was first seen."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The other services' builds."""
+
+    running: int = 0
+    """Builds that run, or are just being started."""
+    ahead: int = 0
+    """Services that have waited longer for a build slot."""
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A list to be asked for once, of what no watch shows: objects of a kind by a selector."""
+
+    kind: str
+    """Pod or Event."""
+    namespace: str
+    """The service's own."""
+    label_selector: str = ""
+    """As kubectl takes it."""
+    field_selector: str = ""
+    """As kubectl takes it."""
+    occasion: str = ""
+    """Tells two requests for the same list apart, so that the second one is made, too."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One service's world at one moment."""
+
+    status: Mapping[str, Any] = field(default_factory=dict)
+    """The resource's status as last written."""
+    children: Mapping[tuple[str, str], Manifest] = field(default_factory=dict)
+    """Objects with our label and this service's, by kind and name."""
+    resolution: Resolution | None = None
+    """None before the repository answered for the first time."""
+    fleet: Fleet = Fleet()
+    """The other services' builds."""
+    lookups: Mapping[Lookup, tuple[Manifest, ...]] = field(default_factory=dict)
+    """What lookups of earlier passes found."""
+    foreign: frozenset[tuple[str, str]] = frozenset()
+    """Objects of a needed kind and name that are not this service's."""
+    refusal: str = ""
+    """The API server's words when it refused an object in the last pass."""

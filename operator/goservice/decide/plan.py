@@ -1,0 +1,186 @@
+"""What to do next: the whole brain, as one pure function.
+
+`decide` looks at one service, at everything that was observed and at the clock, and returns a plan:
+data that can be printed, compared and stored. It goes through `STEPS`; none asks what changed, each
+asks what is and what should be. Every plan with a status states the whole status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from goservice import names
+from goservice.api.conditions import Reason
+from goservice.api.resource import GoService
+from goservice.decide import build, facts, prune, refusals, rollout, source, status, upkeep
+from goservice.decide.build import BuildStep, Phase
+from goservice.decide.facts import Facts, LiveDeployment
+from goservice.decide.observed import Observed
+from goservice.decide.source import SourceStep
+from goservice.decide.writes import Apply, Delete, Plan, Write
+from goservice.objects.children import Wants
+from goservice.objects.pod_template import Deployed
+from goservice.settings import Settings
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A pass on its way through the steps: what it was given, and what each step has found."""
+
+    service: GoService
+    """The resource."""
+    observed: Observed
+    """What is seen of it."""
+    settings: Settings
+    """The platform's settings."""
+    now: datetime
+    """The time, in UTC."""
+    facts: Facts
+    """What is seen, parsed."""
+    source: SourceStep = SourceStep()
+    """Found by `_resolve`."""
+    build: BuildStep = BuildStep(Phase.NONE, Reason.RESOLVING)
+    """Found by `_build`."""
+    writes: tuple[Write, ...] = ()
+    """Found by `_write` and `_prune`."""
+    deployed: Deployed | None = None
+    """What the pods are to run, found by `_choose_image`; None while there is no image."""
+    plan: Plan | None = None
+    """The result; the step that finds it is the last one."""
+
+
+def decide(service: GoService, observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """The plan for one service."""
+    found = facts.of(service, observed, settings)
+    service = _with_restart_remembered(service, found.deployment)
+    state = Pass(service, observed, settings, now, found)
+    for step in STEPS:
+        state = step(state)
+        if state.plan is not None:
+            return state.plan
+    raise AssertionError("the last step makes a plan")
+
+
+def _with_restart_remembered(service: GoService, deployment: LiveDeployment | None) -> GoService:
+    """An annotation that is taken away again restarts nothing."""
+    handled = deployment.restart_handled if deployment else ""
+    return replace(service, restart_requested_at=service.restart_requested_at or handled)
+
+
+def _suspend(state: Pass) -> Pass:
+    if not state.service.spec.suspend:
+        return state
+    return replace(state, plan=refusals.suspended(state.service, state.facts, state.now))
+
+
+def _refuse(state: Pass) -> Pass:
+    fault = refusals.fault(state.service, state.observed, state.settings)
+    if fault is None:
+        return state
+    return replace(state, plan=refusals.stalled(state.service, state.facts, state.now, *fault))
+
+
+def _resolve(state: Pass) -> Pass:
+    found = source.resolve(state.service, state.observed.resolution, state.facts.status)
+    return replace(state, source=found)
+
+
+def _build(state: Pass) -> Pass:
+    found = build.step(
+        state.service, state.observed, state.settings, state.now, state.facts, state.source
+    )
+    return replace(state, build=found)
+
+
+def _choose_image(state: Pass) -> Pass:
+    """The wanted image once it exists, until then the one that serves."""
+    wanted, live = state.service.spec, state.facts.deployment
+    if state.build.digest:
+        image = names.image(state.service, state.build.digest)
+        go = "" if state.source.pinned else state.build.fetched.go
+        return replace(state, deployed=Deployed(image, wanted.user.uid, wanted.time_zone, go))
+    if live is None:
+        return state
+    return replace(state, deployed=facts.deployed(live, wanted.user.uid, wanted.time_zone))
+
+
+def _write(state: Pass) -> Pass:
+    wants = Wants(state.service, state.settings, state.build.order, state.deployed, _memory(state))
+    found = upkeep.writes(wants, state.facts, building=state.build.has_pod)
+    return replace(state, writes=(*state.writes, *found))
+
+
+def _memory(state: Pass) -> dict[str, str]:
+    """What the Deployment remembers of its image, so that a lost status rebuilds nothing."""
+    live, attempt = state.facts.deployment, state.build.attempt
+    if not state.build.digest:
+        return dict(live.memory) if live else {}
+    rebuild = state.service.rebuild_requested_at
+    if state.facts.pending_rebuild and not state.source.pinned:
+        rebuild = live.rebuild_handled if live else ""
+    notes = {}
+    if not state.source.pinned and attempt is not None:
+        notes = {
+            names.COMMIT: state.source.commit,
+            names.INPUTS: attempt.inputs,
+            names.ATTEMPT: str(attempt.number),
+            names.GO_VERSION: state.build.fetched.go,
+        }
+    notes[names.REBUILD_HANDLED] = rebuild
+    return {key: value for key, value in notes.items() if value}
+
+
+def _prune(state: Pass) -> Pass:
+    current = state.build.attempt.name if state.build.attempt else ""
+    found: tuple[Delete, ...] = prune.deletes(state.service, state.observed, state.facts, current)
+    return replace(state, writes=(*state.writes, *found))
+
+
+def _summarise(state: Pass) -> Pass:
+    """The status, what to ask for, and when to look again."""
+    service, observed, found = state.service, state.observed, state.build
+    deployment_changes = any(
+        isinstance(write, Apply) and write.manifest["kind"] == "Deployment"
+        for write in state.writes
+    )
+    load = rollout.step(
+        service,
+        observed,
+        state.now,
+        state.facts,
+        wanted=state.deployed is not None,
+        touched=deployment_changes,
+    )
+    due = [after for after in (found.requeue_after, load.requeue_after) if after is not None]
+    pending = state.facts.pending_rebuild and not state.source.pinned
+    fresh = observed.resolution is not None and observed.resolution.fresh
+    plan = status.plan(service, state.facts, state.now, state.source, found, load)
+    return replace(
+        state,
+        plan=replace(
+            plan,
+            writes=state.writes,
+            lookups=tuple(
+                lookup for lookup in found.lookups + load.lookups if lookup not in observed.lookups
+            ),
+            requeue_after=min(due, default=None),
+            watch_source=not state.source.pinned,
+            refresh_source=pending and not fresh,
+            waits_for_slot=found.phase is Phase.QUEUED,
+        ),
+    )
+
+
+STEPS: tuple[Callable[[Pass], Pass], ...] = (
+    _suspend,  # nothing at all is built or changed while the resource says so
+    _refuse,  # nothing is built or changed while something stands against the whole
+    _resolve,  # which commit is wanted
+    _build,  # whether its image exists, is being made, or is to be made
+    _choose_image,  # what the pods are to run until then
+    _write,  # every object that is not as it should be
+    _prune,  # builds beyond the history
+    _summarise,  # what all this comes to, in words
+)
+"""The policy: what is asked, in this order. The first step with a plan ends the pass."""

@@ -1,0 +1,119 @@
+"""Plans that build and change nothing: the resource is no resource, is refused, or is suspended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from goservice.api.conditions import After, Condition, Reason, Type
+from goservice.api.resource import GoService
+from goservice.decide import facts as f
+from goservice.decide import rollout, status
+from goservice.decide.facts import Facts, LastStatus
+from goservice.decide.observed import Observed
+from goservice.decide.writes import Plan
+from goservice.errors import InvalidSpec
+from goservice.objects.pod_template import effective_resources
+from goservice.settings import Settings
+
+LOOK_AGAIN_AFTER = 60.0
+"""Seconds until what the cluster stands against is looked at again."""
+
+
+def invalid(body: Mapping[str, Any], error: InvalidSpec, observed: Observed, now: datetime) -> Plan:
+    """The plan for a resource that cannot be parsed: say so, touch nothing."""
+    metadata = body.get("metadata", {})
+    generation = int(metadata.get("generation") or 1)
+    name, uid = str(metadata.get("name", "")), str(metadata.get("uid", ""))
+    before = f.last_status(observed.status)
+    shown = [
+        Condition(Type.READY, "False", Reason.INVALID_SPEC, str(error)),
+        Condition(Type.STALLED, "True", Reason.INVALID_SPEC, str(error)),
+        rollout.available(f.deployment_of(observed, name, uid)),
+        *_as_it_was(before, Type.BUILT),
+    ]
+    return status.said(before, generation, now, shown, {})
+
+
+def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
+    """Nothing is built, deployed or polled. A build that runs ends and is recorded."""
+    before = facts.status
+    message = "Suspended: nothing is built or changed; what runs keeps running."
+    if facts.pending_rebuild:
+        message += " A rebuild request waits."
+    message += f' Resume: kubectl patch goservice {service.name} -n {service.namespace} --type=merge -p \'{{"spec":{{"suspend":false}}}}\''
+    shown = [
+        Condition(Type.READY, before.verdict()[0] or "Unknown", Reason.SUSPENDED, message),
+        rollout.available(facts.deployment),
+        *_as_it_was(before, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
+    ]
+    generation = before.generation or service.generation
+    fields = status.recorded(service, facts, generation)
+    return status.said(before, generation, now, shown, fields)
+
+
+def stalled(service: GoService, facts: Facts, now: datetime, reason: Reason, message: str) -> Plan:
+    """What serves serves on; nothing is built or changed until what stands against it is gone."""
+    shown = [
+        Condition(Type.READY, "False", reason, message),
+        Condition(Type.STALLED, "True", reason, message),
+        rollout.available(facts.deployment),
+        *_as_it_was(facts.status, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
+    ]
+    fields = status.recorded(service, facts, service.generation)
+    plan = status.said(facts.status, service.generation, now, shown, fields)
+    again = LOOK_AGAIN_AFTER if reason.after is After.LOOK_AGAIN else None
+    return replace(plan, requeue_after=again)
+
+
+def _as_it_was(before: LastStatus, *kinds: Type) -> list[Condition]:
+    """Conditions as last written, as far as this version knows their reasons."""
+    return [found for kind in kinds if (found := before.condition(kind)) is not None]
+
+
+def fault(service: GoService, observed: Observed, settings: Settings) -> tuple[Reason, str] | None:
+    """What stands against the service as a whole, and its reason: what the schema cannot say."""
+    wanted = service.spec
+    allowed = settings.registries.allowed
+    if allowed and not any(_is_below(beginning, wanted.image.repository) for beginning in allowed):
+        return Reason.FORBIDDEN_BY_PLATFORM, (
+            f"spec.image.repository: {wanted.image.repository} is not allowed here;"
+            f" it must start with {' or '.join(allowed)}"
+        )
+    if wanted.source is not None and wanted.image.digest is None:
+        address = urlsplit(wanted.source.git.url)
+        hosts = settings.git.allowed_hosts
+        if address.scheme == "http" and not settings.git.allow_http:
+            return Reason.FORBIDDEN_BY_PLATFORM, (
+                "spec.source.git.url: http is not allowed here; use https"
+            )
+        if hosts and address.netloc not in hosts and address.hostname not in hosts:
+            return Reason.FORBIDDEN_BY_PLATFORM, (
+                f"spec.source.git.url: {address.netloc} is not allowed here;"
+                f" it must be on {' or '.join(hosts)}"
+            )
+    scaling = wanted.autoscaling
+    by_cpu = scaling is not None and (
+        scaling.target_cpu_utilization_percentage or not scaling.metrics
+    )
+    if by_cpu and "cpu" not in effective_resources(service, settings)["requests"]:
+        return Reason.CPU_REQUEST_MISSING, (
+            "spec.autoscaling: scaling by CPU needs spec.resources.requests.cpu, such as 100m"
+        )
+    if observed.foreign:
+        kind, name = sorted(observed.foreign)[0]
+        return Reason.NOT_OWNED, (
+            f"{kind} {service.namespace}/{name} exists and does not belong to this GoService:"
+            f" rename one of them, or look at it: kubectl get {kind.lower()} {name} -n {service.namespace} -o yaml"
+        )
+    if observed.refusal:
+        return Reason.CLUSTER_REFUSED, observed.refusal
+    return None
+
+
+def _is_below(beginning: str, repository: str) -> bool:
+    """Whether a repository is one or below it: example.co is no beginning of example.com/a."""
+    return f"{repository}/".startswith(f"{beginning.rstrip('/')}/")

@@ -1,0 +1,235 @@
+"""The table of everything that a service has: one row for each kind of child and part it plays.
+
+Whoever needs "all kinds" reads this table: what is watched, applied, rendered and granted, what an
+uninstall finds, and what the tests go through. A new child is one file beside this one and one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from goservice import names
+from goservice.api.resource import GoService
+from goservice.manifest import Kind, Manifest
+from goservice.objects import (
+    config_map,
+    deployment,
+    horizontal_pod_autoscaler,
+    job,
+    persistent_volume_claim,
+    pod_disruption_budget,
+    service,
+    service_account,
+)
+from goservice.objects.pod_template import Deployed
+from goservice.settings import Settings
+
+
+@dataclass(frozen=True)
+class BuildOrder:
+    """One build: what its objects are named after and made of."""
+
+    commit: str
+    """The full commit, 40 hex digits."""
+    inputs: str
+    """The hash of the build's inputs."""
+    attempt: int
+    """Counts builds of the same inputs, from 1."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of the Job that outlive the pass."""
+
+
+@dataclass(frozen=True)
+class Wants:
+    """What children are made of, in one pass."""
+
+    service: GoService
+    """The resource."""
+    settings: Settings
+    """The platform's settings."""
+    order: BuildOrder | None = None
+    """The build that is to start; None if none is."""
+    deployed: Deployed | None = None
+    """What the pods are to run; None while there is no image."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Annotations of the Deployment: what it remembers of its image."""
+
+
+class Upkeep(Enum):
+    """When a child is written."""
+
+    WATCHED = auto()
+    """Never: somebody else makes it of ours."""
+    CREATED = auto()
+    """Created once for each build, under a name of its own, and deleted with the history."""
+    BEFORE_BUILD = auto()
+    """Applied before a build starts, where there is none."""
+    WHILE_BUILDING = auto()
+    """Made when a build starts, and applied from then on when it is wanted otherwise. Never deleted."""
+    APPLIED = auto()
+    """Applied whenever the live one does not cover it; deleted when it is not wanted any more."""
+    ROLLED_OUT = auto()
+    """As APPLIED, with a pod template that stays while its inputs do, and replicas that change hands."""
+
+
+READ = frozenset({"list", "watch"})
+"""The verbs of what is only watched."""
+MADE_ONCE = READ | {"get", "create", "delete"}
+"""One `get` tells whose an object is that the watches do not show."""
+KEPT = READ | {"get", "create", "patch"}
+"""An apply that creates is checked for `create` too, one that changes only for `patch`."""
+REMOVED = KEPT | {"delete"}
+"""The verbs of what is deleted when it is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A row: one kind of object, in one part."""
+
+    kind: Kind
+    """How it is addressed."""
+    component: str
+    """The value of its label app.kubernetes.io/component: `app` or `build`."""
+    verbs: frozenset[str]
+    """What the operator asks of the kind; the role of the install grants it."""
+    upkeep: Upkeep
+    """When it is written."""
+    wanted: Callable[[Wants], Manifest | None] = lambda _: None
+    """The object; None if there is to be none."""
+    name: Callable[[GoService], str] = lambda service: service.name
+    """Its name, for those that have one name for all time."""
+    goes_first: bool = False
+    """Whether an unwanted one is deleted before the others are applied."""
+    selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels beside managed-by that are watched; of the kind's first row."""
+    unread: str = ""
+    """The largest part of the object, where no pass reads it: it is not kept in memory."""
+
+
+def _order(wants: Wants) -> BuildOrder:
+    assert wants.order is not None
+    return wants.order
+
+
+def _config_map(wants: Wants) -> Manifest:
+    order = _order(wants)
+    build = names.build(wants.service, order.inputs, order.attempt)
+    return config_map.build_files(wants.service, wants.settings, order.commit, order.inputs, build)
+
+
+def _job(wants: Wants) -> Manifest:
+    order = _order(wants)
+    return job.build_job(
+        wants.service,
+        wants.settings,
+        order.commit,
+        order.inputs,
+        attempt=order.attempt,
+        notes=order.notes,
+    )
+
+
+def _deployment(wants: Wants) -> Manifest:
+    assert wants.deployed is not None
+    return deployment.deployment(wants.service, wants.settings, wants.deployed, wants.notes)
+
+
+CHILDREN: tuple[Child, ...] = (
+    Child(
+        Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+        "build",
+        KEPT,
+        Upkeep.WHILE_BUILDING,
+        lambda wants: persistent_volume_claim.cache_claim(wants.service),
+        names.cache_claim,
+    ),
+    Child(
+        Kind("v1", "ServiceAccount", "serviceaccounts"),
+        "build",
+        KEPT,
+        Upkeep.BEFORE_BUILD,
+        lambda wants: service_account.build_account(wants.service),
+        names.build_account,
+    ),
+    Child(
+        Kind("v1", "ConfigMap", "configmaps"),
+        "build",
+        MADE_ONCE,
+        Upkeep.CREATED,
+        _config_map,
+        unread="data",
+    ),
+    Child(Kind("batch/v1", "Job", "jobs"), "build", MADE_ONCE, Upkeep.CREATED, _job, unread="spec"),
+    Child(
+        Kind("v1", "Pod", "pods"),
+        "build",
+        READ,
+        Upkeep.WATCHED,
+        # Of the pods only those that build: the service's own are asked for when a rollout stands still.
+        selector={names.COMPONENT: "build"},
+        unread="spec",
+    ),
+    Child(
+        Kind("v1", "ServiceAccount", "serviceaccounts"),
+        "app",
+        KEPT,
+        Upkeep.APPLIED,
+        lambda wants: service_account.account(wants.service),
+    ),
+    Child(
+        Kind("apps/v1", "Deployment", "deployments"), "app", KEPT, Upkeep.ROLLED_OUT, _deployment
+    ),
+    Child(
+        Kind("v1", "Service", "services"),
+        "app",
+        REMOVED,
+        Upkeep.APPLIED,
+        lambda wants: service.service(wants.service),
+    ),
+    Child(
+        Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
+        "app",
+        REMOVED,
+        Upkeep.APPLIED,
+        lambda wants: horizontal_pod_autoscaler.autoscaler(wants.service),
+        # It must not write replicas while the Deployment takes them back.
+        goes_first=True,
+    ),
+    Child(
+        Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+        "app",
+        REMOVED,
+        Upkeep.APPLIED,
+        lambda wants: pod_disruption_budget.disruption_budget(wants.service),
+    ),
+)
+"""Every child, in the order in which they are written, watched and shown."""
+
+KINDS: Mapping[str, Kind] = {child.kind.kind: child.kind for child in CHILDREN}
+"""The kinds of the table by their name, each once, in its order."""
+
+
+def of_component(component: str) -> tuple[Child, ...]:
+    """The rows of one part: `app` or `build`."""
+    return tuple(child for child in CHILDREN if child.component == component)
+
+
+def watch_selector(kind: str) -> str:
+    """The label selector of what is watched of a kind: our own objects, and of some kinds only a part."""
+    labels = {names.MANAGED_BY: names.OPERATOR}
+    labels |= next((child.selector for child in CHILDREN if child.kind.kind == kind), {})
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
+def unread_part(kind: str) -> str:
+    """The key of the part of an object of this kind that no pass reads; empty if all of it is read."""
+    return next((child.unread for child in CHILDREN if child.kind.kind == kind), "")
+
+
+def rendered(wants: Wants) -> list[Manifest]:
+    """Every object of a service as it would be made first: of a build, if one is ordered, and of what runs."""
+    build = of_component("build") if wants.order else ()
+    rows = (*build, *of_component("app"))
+    return [made for child in rows if (made := child.wanted(wants)) is not None]

@@ -1,0 +1,26 @@
+"""The PersistentVolumeClaim for the caches of a service's builds."""
+
+from __future__ import annotations
+
+from goservice import names
+from goservice.api.resource import GoService
+from goservice.manifest import Manifest
+from goservice.objects.metadata import metadata
+
+
+def cache_claim(service: GoService) -> Manifest | None:
+    """The claim for the caches of builds, where one is to be made."""
+    cache = service.spec.build.cache
+    if cache is None or cache.size is None:
+        return None
+    storage_class = cache.storage_class_name
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata(service, names.cache_claim(service), "build"),
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            **({"storageClassName": storage_class} if storage_class else {}),
+            "resources": {"requests": {"storage": cache.size}},
+        },
+    }
