@@ -57,6 +57,7 @@ check: setup ## Linters, types and import contracts
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	$(RUN)/yamllint -s -c .yamllint.yaml manifests
+	git ls-files '*.sh' .ci/run | xargs $(RUN)/shellcheck
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster, and their coverage

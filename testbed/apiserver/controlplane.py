@@ -44,13 +44,8 @@ PROBE_SECONDS = 2
 PROBE_TIMEOUT = 10
 """Of the liveness probe in the manifests."""
 
-IN_POD = """
-mount -t tmpfs goservice-test /run
-mkdir -p /var/run/secrets/kubernetes.io
-ln -s "$0" /var/run/secrets/kubernetes.io/serviceaccount
-exec "$@"
-"""
-"""A file system of the process's own over /run, which goes with it."""
+IN_POD = Path(__file__).with_name("in-pod.sh")
+"""Runs a process as it is in a pod: with a folder in place of its service account."""
 
 
 def until(what: str, found: Callable[[], Any], seconds: float = 30) -> Any:
@@ -437,7 +432,7 @@ class Operator:
             command.append(f"--kubeconfig={self._kubeconfig}")
         else:
             own = ["unshare", "--mount", *(["--map-root-user"] if os.geteuid() else [])]
-            command = [*own, "sh", "-ec", IN_POD, str(self._pod), *command]
+            command = [*own, "sh", "-e", str(IN_POD), str(self._pod), *command]
             environment |= {"KUBERNETES_SERVICE_HOST": "127.0.0.1"}
             environment |= {"KUBERNETES_SERVICE_PORT": str(self._plane.port)}
             environment.pop("KUBECONFIG", None)

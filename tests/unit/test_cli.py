@@ -117,7 +117,9 @@ def test_render_a_dockerfile_that_builds_anywhere() -> None:
     packages = yaml.safe_dump(f.body(build={"packages": ["tzdata"]}))
     refused = run(*command, "Mounted", given=packages)
     assert refused.exit_code == 2
-    assert "--toolchain" in refused.output
+    # The resource's own rule, in its own words.
+    rule = "spec.build.toolchain: must not be Mounted where packages are installed"
+    assert f"--toolchain: checkout: {rule}" in refused.output
 
 
 def test_bad_settings_are_told(tmp_path: Path) -> None:

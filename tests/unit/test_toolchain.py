@@ -15,15 +15,7 @@ from goservice.build.inputs import inputs_hash
 from goservice.settings import Settings
 from tests.support import factories as f
 
-GO = """\
-#!/bin/sh
-# A test part: it compiles nothing, and says of itself what the scripts ask.
-case "$1" in
-env) echo "$FAKE_GOROOT" ;;
-version) echo "go version $(cat "$FAKE_GOROOT/VERSION") linux/amd64" ;;
-build) echo "$*" >> "$FAKE_GOROOT/../calls"; echo object > "$GOCACHE/object" ;;
-esac
-"""
+GO = Path(__file__).with_name("fake-go.sh").read_text()
 
 
 def platform(**builds: Any) -> Settings:

@@ -19,69 +19,76 @@ import jinja2
 from goservice import names
 from goservice.api.build import Base, Build, Download
 from goservice.api.resource import GoService, User
-from goservice.build import toolchain
+from goservice.build import shell, toolchain
 from goservice.data import data_dir
 from goservice.settings import Settings
 
 SOURCE = "/build/src"
+"""The repository in the builder stage, as Dockerfile.j2 copies it."""
 ROOT = "/out/rootfs"
+"""The folder of the builder stage that becomes the image's /, as Dockerfile.j2 copies it."""
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+"""CA certificates in a builder stage that stands on the builder image: Alpine and Debian have them here."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of a builder stage with a mounted toolchain, after the toolchain's own: the usual one of images."""
 
-_MIRROR = """\
-mirror="$1"; shift;
-for list in /etc/apk/repositories /etc/apt/sources.list /etc/apt/sources.list.d/*; do
-if [ -f "$list" ]; then sed -i -E "$mirror" "$list"; fi;
-done;
-"""
-_INSTALL = """\
-if command -v apk > /dev/null; then
-apk add --no-cache "$@";
-else
-apt-get update;
-DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@";
-rm -rf /var/lib/apt/lists/*;
-fi
-"""
-_COPY_FILES = """\
-while [ $# -gt 0 ]; do
-if [ -d "$1" ]; then mkdir -p "$2"; cp -RLp "$1/." "$2/";
-else mkdir -p "$(dirname "$2")"; cp -Lp "$1" "$2"; fi;
-shift 2;
-done
-"""
 _COPY_ZONE = 'mkdir -p "$(dirname "$2")"; cp -L "$1" "$2"'
+"""$1: a zone's file; $2: its place in the image."""
 _PASSWD = f"printf '%s\\n' \"$@\" > {ROOT}/etc/passwd"
+"""$@: the lines of the image's /etc/passwd."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """What the template shows, ready to stand where it stands."""
+    """What the template shows, quoted for the place where it stands.
+
+    A text that is empty leaves its part of the Dockerfile out.
+    """
 
     service: str
+    """NAMESPACE/NAME, for the comment at the top."""
     name: str
+    """The service's name: the tag in the comment on building by hand."""
     builder: str
+    """The image that the builder stage stands on."""
     mounted: str
     """The image whose toolchain is mounted; empty if the builder stage stands on it."""
     search_path: str
+    """PATH of the builder stage while a toolchain is mounted."""
     certificates: str
     """Where the builder stage has CA certificates."""
     copy_certificates: bool
+    """Whether the image gets them: a base of the user's own keeps what it has."""
     packages: str
+    """The command that installs packages; empty if none is asked for."""
     zone: str
+    """The command that copies the time zone's file; empty unless tzdata is installed."""
     passwd: str
+    """The command that writes the image's /etc/passwd."""
     proxy: str
+    """GOPROXY."""
     module: str
+    """The module's folder in the builder stage, in which the build runs."""
     before_source: bool
+    """Whether modules are downloaded from go.mod and go.sum alone, before the source is copied."""
     module_files: str
+    """go.mod and go.sum, relative to the repository; go.su[m], as there may be none."""
     files: str
+    """The command that lays out files of the repository; empty if there are none."""
     compile: str
+    """The command that compiles, in exec form."""
     base: str
+    """The image that the final stage stands on."""
     revision: str
+    """The commit, for the image's label."""
     source: str
+    """The repository's URL, for the image's label."""
     time_zone: str
+    """TZ of the program, such as Europe/Berlin."""
     user: str
+    """uid:gid of the program, as numbers."""
     entrypoint: str
+    """The program, in exec form."""
 
 
 def render(service: GoService, settings: Settings, commit: str, inputs: str = "") -> str:
@@ -155,8 +162,9 @@ def _packages(build: Build, settings: Settings) -> str:
         return ""
     mirror = build.package_mirror or settings.builds.package_mirror
     if not mirror:
-        return _shell(_INSTALL, "packages", build.packages)
-    return _shell(_MIRROR + _INSTALL, "packages", [_substitution(mirror), *build.packages])
+        return _shell(shell.program("packages-install"), "packages", build.packages)
+    script = shell.program("packages-mirror") + shell.program("packages-install")
+    return _shell(script, "packages", [_substitution(mirror), *build.packages])
 
 
 def _substitution(mirror: str) -> str:
@@ -192,7 +200,7 @@ def _files(build: Build) -> str:
     pairs: list[str] = []
     for file in build.files:
         pairs += [SOURCE if file.source == "." else f"{SOURCE}/{file.source}", ROOT + file.to]
-    return _shell(_COPY_FILES, "files", pairs) if pairs else ""
+    return _shell(shell.program("files-copy"), "files", pairs) if pairs else ""
 
 
 def _compile(service: GoService, commit: str, inputs: str) -> str:

@@ -6,11 +6,11 @@ that the container's termination message holds it.
 
 from __future__ import annotations
 
-import re
-
 from goservice.api.conditions import Reason
+from goservice.build.signs import Sign, first_match
 
 COMMAND = ("skopeo",)
+"""The program's name: the operator's image has it on PATH."""
 
 
 def arguments(layout: str, destination: str, *, authfile: str, insecure: bool) -> list[str]:
@@ -31,42 +31,43 @@ def arguments(layout: str, destination: str, *, authfile: str, insecure: bool) -
     ]
 
 
-# What a registry answers stands after a colon and a space, which no image name holds: a repository
-# called `denied` is not taken for an answer. Newer versions leave the code out where the registry's
-# message is the usual one, so both are here.
 _ANSWER = r"(?:: |errors:\\n)"
-_SIGNS: tuple[tuple[str, Reason, str], ...] = (
-    (r"getting username and password", Reason.PUSH_DENIED,
-     "The Secret of image.pushSecretRef does not hold a user and password that can be read: make it with kubectl create secret docker-registry."),
-    (r"Invalid destination name", Reason.PUSH_DENIED,
-     "image.repository and image.tag make no image name: the log tail says what is wrong with it."),
-    (_ANSWER + r"(?:tag invalid|manifest tag did not match URI)", Reason.PUSH_DENIED,
-     "The registry does not take this tag again: keep $(COMMIT) and $(INPUTS) in image.tag, or let the registry overwrite tags."),
-    (_ANSWER + r"(?:name unknown|name invalid|repository name not known to registry|invalid repository name)",
-     Reason.PUSH_DENIED,
-     "The registry has no such repository: create it there, or correct image.repository."),
-    (_ANSWER + r"(?:unauthorized|denied|authentication required|requested access to the resource is denied)|"
-     r"\b40[13] \(?(?:Unauthorized|Forbidden)|StatusCode: 40[13],", Reason.PUSH_DENIED,
-     "The registry refuses the push: image.pushSecretRef must name a Secret whose user may push to image.repository."),
-    (r"initializing (?:source|image from source) oci:|determining manifest MIME type|reading blob \S+ open /|"
-     r"Digest did not match", Reason.BUILD_FAILED,
-     "The image is not as Kaniko left it and was not pushed: ask for a rebuild."),
-    (r"server gave HTTP response to HTTPS client", Reason.REGISTRY_UNAVAILABLE,
-     "The registry of image.repository speaks plain HTTP: it must be in the platform's builds.insecureRegistries."),
-    (r": (?:x509|tls): ", Reason.REGISTRY_UNAVAILABLE,
-     "The certificate of the registry of image.repository is not trusted: it needs one of a known authority."),
-    (r": no such host", Reason.REGISTRY_UNAVAILABLE,
-     "The host of image.repository has no address: correct it, or look at the cluster's DNS."),
-    (r"level=fatal", Reason.REGISTRY_UNAVAILABLE,
-     "The registry of image.repository does not take the image: the log tail says why."),
+"""What stands before a registry's answer in the log, and in no image name: a repository called `denied`
+is not taken for an answer."""
+_SIGNS = (
+    Sign(r"getting username and password", Reason.PUSH_DENIED,
+         "The Secret of image.pushSecretRef does not hold a user and password that can be read: make it with kubectl create secret docker-registry."),
+    Sign(r"Invalid destination name", Reason.PUSH_DENIED,
+         "image.repository and image.tag make no image name: the log tail says what is wrong with it."),
+    Sign(_ANSWER + r"(?:tag invalid|manifest tag did not match URI)", Reason.PUSH_DENIED,
+         "The registry does not take this tag again: keep $(COMMIT) and $(INPUTS) in image.tag, or let the registry overwrite tags."),
+    Sign(_ANSWER + r"(?:name unknown|name invalid|repository name not known to registry|invalid repository name)",
+         Reason.PUSH_DENIED,
+         "The registry has no such repository: create it there, or correct image.repository."),
+    Sign(_ANSWER + r"(?:unauthorized|denied|authentication required|requested access to the resource is denied)|"
+         r"\b40[13] \(?(?:Unauthorized|Forbidden)|StatusCode: 40[13],", Reason.PUSH_DENIED,
+         "The registry refuses the push: image.pushSecretRef must name a Secret whose user may push to image.repository."),
+    Sign(r"initializing (?:source|image from source) oci:|determining manifest MIME type|reading blob \S+ open /|"
+         r"Digest did not match", Reason.BUILD_FAILED,
+         "The image is not as Kaniko left it and was not pushed: ask for a rebuild."),
+    Sign(r"server gave HTTP response to HTTPS client", Reason.REGISTRY_UNAVAILABLE,
+         "The registry of image.repository speaks plain HTTP: it must be in the platform's builds.insecureRegistries."),
+    Sign(r": (?:x509|tls): ", Reason.REGISTRY_UNAVAILABLE,
+         "The certificate of the registry of image.repository is not trusted: it needs one of a known authority."),
+    Sign(r": no such host", Reason.REGISTRY_UNAVAILABLE,
+         "The host of image.repository has no address: correct it, or look at the cluster's DNS."),
+    Sign(r"level=fatal", Reason.REGISTRY_UNAVAILABLE,
+         "The registry of image.repository does not take the image: the log tail says why."),
 )  # fmt: skip
+"""What the fatal line means: what tells more comes first, and the last one holds for every fatal line.
+
+An answer is here by its code (denied) and by the registry's usual message for it: newer versions of
+Skopeo leave the code out where the message is the usual one."""
 
 
 def failure(log: str) -> tuple[Reason, str] | None:
     """Why a push failed, from the end of its log. None if Skopeo itself says nothing."""
     # Its progress goes to another stream, whose lines may come after the fatal one.
     fatal = [line for line in log.splitlines() if "level=fatal" in line]
-    for pattern, reason, message in _SIGNS:
-        if fatal and re.search(pattern, fatal[-1]):
-            return reason, message
-    return None
+    matched = first_match(_SIGNS, fatal[-1]) if fatal else None
+    return (matched[0].reason, matched[0].message) if matched else None

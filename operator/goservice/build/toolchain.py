@@ -18,67 +18,47 @@ from goservice import names
 from goservice.api.build import Toolchain
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
+from goservice.build import shell
+from goservice.build.signs import Sign, first_match
 from goservice.settings import Settings
 
 Manifest = dict[str, Any]
 
 CONTAINER = "toolchain"
+"""The container of the build's pod that lays out toolchain and caches."""
 MOUNT = "/toolchain"
-"""The builder image's root, or the part of it that compiling takes."""
+"""Where the build sees the builder image's root, or the part of it that compiling takes."""
 PATH = f"{MOUNT}/usr/local/go/bin"
+"""Where Go's programs are while the toolchain is mounted; golang images have them at /usr/local/go."""
 CERTIFICATES = f"{MOUNT}/etc/ssl/certs/ca-certificates.crt"
+"""The builder image's CA certificates while the toolchain is mounted; the small base has none."""
 GOCACHE = "/gocache"
-"""Go's build and module caches during a build."""
-_IMAGE = "/cache/image"
-_SERVICE = "/cache/service"
-_OLDEST = (1, 21)
-"""Since then Go's programs need no C library, so that they run on any base."""
+"""Go's build and module caches during a build: build/, mod/ and tmp/ (see Dockerfile.j2)."""
 
-_COPY = """\
-go="$(go env GOROOT)"
-mkdir -p "$1/usr/local/go" "$1/etc/ssl/certs"
-for part in bin lib pkg src go.env VERSION; do
-  if [ -e "$go/$part" ]; then cp -R "$go/$part" "$1/usr/local/go/"; fi
-done
-if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
-  cp -L /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"
-fi
-"""
-_KEEP = """\
-# $1: what builds with this image share; $2: what the builds of this service keep; $3: copy, or nothing.
-version="$(go version | tr -c 'A-Za-z0-9.\\n' -)"
-if [ ! -d "$1/$version" ]; then
-  echo "Compiling the standard library of $(go version), once for all builds with this image."
-  new="$1/new-$HOSTNAME"
-  rm -rf "$new"
-  mkdir -p "$new/std" "$new/tmp"
-  if [ -n "$3" ]; then sh -euc "$3" copy "$new"; fi
-  GOCACHE="$new/std" GOTMPDIR="$new/tmp" go build -trimpath -tags timetzdata std
-  rm -rf "$new/tmp"
-  # Whole or not at all; of two builds at once the first one wins.
-  mv -T "$new" "$1/$version" 2> /dev/null || rm -rf "$new"
-fi
-if [ -n "$3" ]; then
-  # An image's name may come to mean a newer Go: a build that runs keeps the one it has begun with.
-  for part in usr etc; do
-    ln -s "$version/$part" "$1/$part-$HOSTNAME"
-    mv -T "$1/$part-$HOSTNAME" "$1/$part"
-  done
-fi
-# A build beside this one may rename what is looked at: what is left is for the next one.
-find "$1" -mindepth 1 -maxdepth 1 -type d ! -name "$version" -mtime +1 -exec rm -rf {} + \\
-  2> /dev/null || true
-if [ "$(cat "$2/begun" 2> /dev/null)" != "$version" ]; then
-  echo "This service's cache begins with it."
-  rm -rf "$2/build"
-  cp -R "$1/$version/std" "$2/build"
-  mkdir -p "$2/mod" "$2/tmp"
-  chown -R 65532:65532 "$2/build"
-  chown 65532:65532 "$2/mod" "$2/tmp"
-  chmod 755 "$2"
-  echo "$version" > "$2/begun"
-fi
-"""
+_SHARED_CACHE = "/cache/image"
+"""In this container: what all builds with the same builder image share. Builds only read it."""
+_SERVICE_CACHE = "/cache/service"
+"""In this container: what the builds of this service keep; a build sees it as GOCACHE."""
+_OLDEST_MOUNTED_GO = (1, 21)
+"""The oldest Go that is mounted unasked: since it Go's programs need no C library, so that they run on any base."""
+
+_USER = 65532
+"""The uid and gid of builds, as in Dockerfile.j2 and toolchain-keep.sh: not root, nobody's."""
+
+_SIGNS = (
+    Sign(
+        r"(?i)no space left on device",
+        Reason.DISK_FULL,
+        "There is no space left for the toolchain or the caches.",
+    ),
+    Sign(
+        r"\bgo: (command )?not found",
+        Reason.BUILD_FAILED,
+        "The builder image has no go command: set build.builderImage to a golang image,"
+        " or build.toolchain to Image.",
+    ),
+)
+"""What the container's last lines mean."""
 
 
 def builder_image(service: GoService, settings: Settings) -> str:
@@ -88,10 +68,10 @@ def builder_image(service: GoService, settings: Settings) -> str:
 
 def go_version(image: str) -> str | None:
     """The Go version (1.27) that a builder image's name tells, None if it tells none."""
-    told = re.fullmatch(
+    found = re.fullmatch(
         r"(?:.+/)?golang:([0-9]+\.[0-9]+)(?:\.[0-9]+)?(?:-[A-Za-z0-9._-]+)?(?:@.+)?", image
     )
-    return told[1] if told else None
+    return found[1] if found else None
 
 
 def mounted(service: GoService, settings: Settings) -> bool:
@@ -107,8 +87,8 @@ def mounted(service: GoService, settings: Settings) -> bool:
         return False
     if build.builder_image is None:
         return True
-    told = go_version(build.builder_image)
-    return told is not None and tuple(int(n) for n in told.split(".")) >= _OLDEST
+    version = go_version(build.builder_image)
+    return version is not None and tuple(map(int, version.split("."))) >= _OLDEST_MOUNTED_GO
 
 
 def claim(service: GoService) -> str:
@@ -119,19 +99,25 @@ def claim(service: GoService) -> str:
 
 def containers(service: GoService, settings: Settings) -> list[Manifest]:
     """The container that lays out toolchain and caches before the build; none where none is needed."""
-    by_copy = mounted(service, settings) and not _by_image(settings)
+    by_copy = mounted(service, settings) and not _by_image_volume(settings)
     kept = bool(claim(service))
     if not by_copy and not kept:
         return []
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     if kept:
-        script, arguments = _KEEP, [_IMAGE, _SERVICE, _COPY if by_copy else ""]
+        script = shell.program("toolchain-keep")
+        copy = shell.program("toolchain-copy") if by_copy else ""
+        arguments = [_SHARED_CACHE, _SERVICE_CACHE, copy]
         mounts += [
-            {"name": "cache", "mountPath": _IMAGE, "subPath": _shared(service, settings)},
-            {"name": "cache", "mountPath": _SERVICE, "subPath": _own(service)},
+            {
+                "name": "cache",
+                "mountPath": _SHARED_CACHE,
+                "subPath": _shared_folder(service, settings),
+            },
+            {"name": "cache", "mountPath": _SERVICE_CACHE, "subPath": _service_folder(service)},
         ]
     else:
-        script, arguments = _COPY, [MOUNT]
+        script, arguments = shell.program("toolchain-copy"), [MOUNT]
         mounts.append({"name": "toolchain", "mountPath": MOUNT})
     return [
         {
@@ -147,7 +133,7 @@ def containers(service: GoService, settings: Settings) -> list[Manifest]:
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
             "resources": settings.builds.resources.under(service.spec.build.resources),
-            "securityContext": _keeper() if kept else _copier(),
+            "securityContext": _root() if kept else _not_root(),
         }
     ]
 
@@ -163,7 +149,7 @@ def volumes(service: GoService, settings: Settings) -> list[Manifest]:
             {"name": "gocache", "emptyDir": {"sizeLimit": settings.builds.cache_size_limit}}
         )
     if mounted(service, settings):
-        if _by_image(settings):
+        if _by_image_volume(settings):
             image = builder_image(service, settings)
             found.append(
                 {"name": "toolchain", "image": {"reference": image, "pullPolicy": "IfNotPresent"}}
@@ -179,14 +165,14 @@ def mounts(service: GoService, settings: Settings) -> list[Manifest]:
     """What the build container sees of them: its own caches to write, the toolchain to read."""
     kept = bool(claim(service))
     found: list[Manifest] = [
-        {"name": "cache", "mountPath": GOCACHE, "subPath": _own(service)}
+        {"name": "cache", "mountPath": GOCACHE, "subPath": _service_folder(service)}
         if kept
         else {"name": "gocache", "mountPath": GOCACHE}
     ]
     if mounted(service, settings):
         there = {"mountPath": MOUNT, "readOnly": True}
-        if kept and not _by_image(settings):
-            found.append({"name": "cache", **there, "subPath": _shared(service, settings)})
+        if kept and not _by_image_volume(settings):
+            found.append({"name": "cache", **there, "subPath": _shared_folder(service, settings)})
         else:
             found.append({"name": "toolchain", **there})
     return found
@@ -194,37 +180,36 @@ def mounts(service: GoService, settings: Settings) -> list[Manifest]:
 
 def failure(text: str) -> tuple[Reason, str] | None:
     """What ended the container, from its last lines; None if they do not tell."""
-    if "no space left on device" in text.lower():
-        return Reason.DISK_FULL, "There is no space left for the toolchain or the caches."
-    if re.search(r"\bgo: (command )?not found", text):
-        return Reason.BUILD_FAILED, (
-            "The builder image has no go command: set build.builderImage to a golang image,"
-            " or build.toolchain to Image."
-        )
-    return None
+    matched = first_match(_SIGNS, text)
+    return (matched[0].reason, matched[0].message) if matched else None
 
 
-def _by_image(settings: Settings) -> bool:
+def _by_image_volume(settings: Settings) -> bool:
+    """Whether the kubelet mounts the builder image itself, so that nothing is copied out of it."""
     return settings.builds.toolchain_volume == "Image"
 
 
-def _shared(service: GoService, settings: Settings) -> str:
-    """What builds with the same image share: too long for two names to be made to share it.
+def _shared_folder(service: GoService, settings: Settings) -> str:
+    """What builds with the same builder image share, relative to the claim.
 
-    No part of a subPath is written by anybody but the kubelet: it follows links within a claim.
+    Named by 40 hex digits of the image name's hash: nobody can find a second name with the same.
+    It is a folder of its own at the top, as the kubelet follows links on the way to a subPath:
+    nothing but the kubelet may write where that way leads along.
     """
     image = builder_image(service, settings)
     return f"images/{hashlib.sha256(image.encode()).hexdigest()[:40]}"
 
 
-def _own(service: GoService) -> str:
+def _service_folder(service: GoService) -> str:
+    """What the builds of one service keep, relative to the claim."""
     return f"services/{service.name}"
 
 
-def _copier() -> Manifest:
+def _not_root() -> Manifest:
+    """No rights: copying a toolchain into an empty folder needs none."""
     return {
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
         "runAsNonRoot": True,
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -232,8 +217,8 @@ def _copier() -> Manifest:
     }
 
 
-def _keeper() -> Manifest:
-    """Root, because a claim's folders are root's, and a service's caches become its build's."""
+def _root() -> Manifest:
+    """Root, as the folders of a claim are root's, and a service's caches are given to the user of builds."""
     return {
         "runAsUser": 0,
         "runAsGroup": 0,

@@ -10,13 +10,14 @@ import click
 import yaml
 
 from goservice import names
-from goservice.api import crd
+from goservice.api import crd, parsing
 from goservice.api.build import Toolchain
 from goservice.api.resource import GoService
 from goservice.build import dockerfile
 from goservice.build.inputs import inputs_hash
 from goservice.cli import files
 from goservice.cli.words import fail
+from goservice.errors import InvalidSpec
 from goservice.manifest import Manifest
 from goservice.objects import children
 from goservice.objects.children import BuildOrder, Wants
@@ -91,11 +92,15 @@ def render(
 
 
 def _with_toolchain(service: GoService, toolchain: Toolchain) -> GoService:
-    build = service.spec.build
-    if toolchain is Toolchain.MOUNTED and build.packages:
-        fail(f"--toolchain: {service.name} installs packages, which takes Image", 2)
-    changed = build.model_copy(update={"toolchain": toolchain})
-    return replace(service, spec=service.spec.model_copy(update={"build": changed}))
+    """The service with the toolchain asked for; ends with 2 if the resource does not allow it."""
+    spec = parsing.dump(service.spec)
+    spec["build"] = {**spec.get("build", {}), "toolchain": toolchain.value}
+    metadata = {"name": service.name, "namespace": service.namespace}
+    try:
+        changed = parsing.parse({"metadata": metadata, "spec": spec})
+    except InvalidSpec as error:
+        fail(f"--toolchain: {service.name}: {'; '.join(map(str, error.problems))}", 2)
+    return replace(service, spec=changed.spec)
 
 
 def objects(service: GoService, settings: Settings, commit: str) -> list[Manifest]:

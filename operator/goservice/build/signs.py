@@ -1,0 +1,33 @@
+"""What a program's log says of its end: a table of signs, of which the first one found counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from goservice.api.conditions import Reason
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Words in a log, and what they mean."""
+
+    pattern: str
+    """A regular expression, looked for anywhere in the log. Its named groups may stand in `message`."""
+    reason: Reason
+    """The reason that the resource's condition gets."""
+    message: str
+    """What happened and what to mend, for the user; {a} stands for what the group `a` matched."""
+
+
+def first_match(signs: Iterable[Sign], text: str) -> tuple[Sign, re.Match[str]] | None:
+    """The first sign of the table that the text shows, wherever in the text, and where it does.
+
+    What the match's groups hold comes out of a pod: whoever fills a message with it cleans it first.
+    """
+    for sign in signs:
+        found = re.search(sign.pattern, text)
+        if found:
+            return sign, found
+    return None
