@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from goservice import names
-from goservice.api import parsing, resource
+from goservice.api import resource
 from goservice.api.container import ContainerPort, Probe
 from goservice.api.resource import GoService
 from goservice.build import dockerfile, kaniko
+from goservice.build.template_inputs import template_hash
 from goservice.quantity import LARGEST, amount
 from goservice.settings import Settings
 
@@ -202,31 +203,13 @@ def image_of(deployment: Mapping[str, Any] | None) -> str:
 
 def template_inputs(service: GoService, settings: Settings, running: Running) -> str:
     """The hash of everything that reaches the pod template; an operator version is no part of it."""
-    written = parsing.dump(service.spec)
-    reach: Manifest = {
-        key: written[key]
-        for key in ("ports", "args", "env", "envFrom", "resources", "probes")
-        if key in written
-    }
-    if "go" in written:
-        reach["runtime"] = written["go"]
-    rollout = written.get("rollout", {})
-    return names.digest_of(
-        {
-            **reach,
-            "stop": {
-                key: rollout[key]
-                for key in ("terminationGracePeriodSeconds", "preStopSeconds")
-                if key in rollout
-            },
-            "pullSecrets": written["image"].get("pullSecretRefs", []),
-            "image": running.image,
-            "uid": running.uid,
-            "timeZone": running.time_zone,
-            "go": running.go,
-            "restart": service.restart_requested_at,
-            "settings": settings.services.model_dump(mode="json"),
-        }
+    return template_hash(
+        service,
+        settings,
+        image=running.image,
+        uid=running.uid,
+        time_zone=running.time_zone,
+        go=running.go,
     )
 
 
