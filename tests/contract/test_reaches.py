@@ -374,6 +374,21 @@ def test_of_a_group_the_part_that_reaches_is_compared_with_the_default(
     assert reaching(Whole(**changes), Reaches.POD) == written
 
 
+def test_an_answer_inside_a_union_counts() -> None:
+    class Part(BaseModel):
+        inside: Annotated[int, Reaches.NOTHING] | None = None
+        outside: Annotated[int | None, Reaches.NOTHING] = None
+
+    class Whole(BaseModel):
+        part: Annotated[Part, Reaches.POD] = Part()
+
+    assert answers(Whole) == {
+        "part": Reaches.POD,
+        "part.inside": Reaches.NOTHING,
+        "part.outside": Reaches.NOTHING,
+    }
+
+
 def test_a_field_that_is_renamed_leaves_its_group() -> None:
     written = {"go": {"a": 1}, "image": {"tag": "t"}, "source": {"git": {}, "other": 2}}
     other = {"go": "runtime", "image.tag": "tag", "source.git": "git", "source.none": "none"}

@@ -385,5 +385,5 @@ class ContainerPort(Model):
     """Its name."""
     port: Annotated[int, Field(ge=1, le=65535)]
     """Where the process listens. The first one is given to it as PORT."""
-    service_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, Reaches.NOTHING] = None
+    service_port: Annotated[int, Field(ge=1, le=65535), Reaches.NOTHING] | None = None
     """The port of the Service: 80 for the first if left out, else the same as port."""

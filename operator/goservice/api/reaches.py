@@ -106,8 +106,8 @@ def _fields(shape: type[BaseModel], inherited: Reaches | None) -> Mapping[str, _
     """The fields of a model by their written names."""
     found = {}
     for name, field in shape.model_fields.items():
-        said = [fact for fact in field.metadata if isinstance(fact, Reaches)]
-        reaches = said[-1] if said else inherited
+        said = [*_said(field.annotation), *field.metadata]
+        reaches = next((fact for fact in reversed(said) if isinstance(fact, Reaches)), inherited)
         group, listed = _group(field.annotation)
         if group is not None:
             below = _fields(group, reaches).values()
@@ -126,7 +126,7 @@ def _fields(shape: type[BaseModel], inherited: Reaches | None) -> Mapping[str, _
             every if reaches is None else every | {reaches},
             group,
             listed,
-            _written(default),
+            _default(default),
         )
     return found
 
@@ -142,12 +142,22 @@ def _asked(shape: type[BaseModel], wanted: Reaches) -> set[str]:
     }
 
 
-def _written(default: object) -> Any:
+def _default(default: object) -> Any:
+    """A default that is a group or a list of groups, written as the user's own would be."""
     if isinstance(default, BaseModel):
         return default.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if isinstance(default, list | tuple):
-        return [_written(item) for item in default]
+        return [_default(item) for item in default]
     return default
+
+
+def _said(annotation: Any) -> Iterator[object]:
+    """What stands beside the types of a union: `Annotated[int, Reaches.POD] | None` is an answer too."""
+    if get_origin(annotation) is Annotated:
+        yield from annotation.__metadata__
+    elif get_origin(annotation) in (Union, UnionType):
+        for choice in get_args(annotation):
+            yield from _said(choice)
 
 
 def _group(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
