@@ -2,14 +2,12 @@
 
 A page says where a table goes with a pair of comments, `<!-- reference: spec source -->` and
 `<!-- end -->`; what stands between them is written anew. A test fails when a page is out of date or
-a part of the API is in no table. Nothing here knows a field, a reason or a setting by name, but for
-`PROBES`, the values that are tried to see what a change of a field does.
+a part of the API is in no table. Nothing here knows a field, a reason or a setting by name.
 """
 
 from __future__ import annotations
 
 import ast
-import copy
 import importlib
 import json
 import re
@@ -23,12 +21,9 @@ import click
 from pydantic_core import PydanticUndefined
 
 from goservice import metrics, settings
-from goservice.api import conditions, crd, parsing, resource
+from goservice.api import conditions, crd, reaches, resource
 from goservice.api.status import Status
-from goservice.build.inputs import inputs_hash
 from goservice.cluster import kinds
-from goservice.data import data_dir
-from goservice.objects import pod_template
 
 PAGES = Path(__file__).parent
 PACKAGE = PAGES.parent / "operator" / "goservice"
@@ -221,110 +216,21 @@ def _rules(path: str, node: Schema) -> Iterator[tuple[str, str]]:
 
 # --- what a change does ---------------------------------------------------------------------------
 
-PROBES: dict[str, Any] = {
-    "source.git.url": "https://git.example.com/other.git",
-    "source.git.revision": "stable",
-    "source.git.directory": "service",
-    "source.pollIntervalSeconds": 10,
-    "build.package": "./cmd/a",
-    "build.binary": "other",
-    "build.builderImage": "golang:1.26-alpine3.23",
-    "build.base": "Busybox",
-    "build.baseImage": "alpine:3.23",
-    "build.packages": ["git"],
-    "build.packageMirror": "https://mirror.example.com",
-    "build.files": [{"from": "a", "to": "/a"}],
-    "build.tags": ["a"],
-    "build.variables": [{"name": "main.a", "value": "b"}],
-    "build.modules": {"proxy": "direct", "download": "BeforeSource"},
-    "build.toolchain": "Image",
-    "build.cache": {"size": "5Gi", "storageClassName": "fast"},
-    "build.resources": {"limits": {"memory": "1Gi"}},
-    "build.timeoutSeconds": 600,
-    "build.history": {"succeeded": 9},
-    "image.repository": "registry.example.com/other",
-    "image.digest": "sha256:" + "1" * 64,
-    "image.tag": "$(COMMIT)",
-    "image.pushSecretRef": {"name": "push"},
-    "image.pullSecretRefs": [{"name": "pull"}],
-    "user": {"uid": 20000, "name": "other"},
-    "timeZone": "Asia/Tokyo",
-    "replicas": 2,
-    "ports": [{"name": "web", "port": 9090}],
-    "ports.servicePort": 8081,
-    "args": ["a"],
-    "env": [{"name": "A", "value": "b"}],
-    "envFrom": [{"configMapRef": {"name": "a"}}],
-    "resources": {"limits": {"memory": "512Mi"}},
-    "go": {"memoryLimitPercent": 80},
-    "probes": {"liveness": {"httpGet": {"path": "/a"}}},
-    "autoscaling": {"maxReplicas": 3},
-    "rollout.maxSurge": 1,
-    "rollout.maxUnavailable": 1,
-    "rollout.progressDeadlineSeconds": 60,
-    "rollout.terminationGracePeriodSeconds": 40,
-    "rollout.preStopSeconds": 1,
-    "disruption": {"maxUnavailable": 2},
-    "suspend": True,
+CHANGES: Mapping[reaches.Reaches | None, str] = {
+    reaches.Reaches.IMAGE: "rebuild",
+    reaches.Reaches.POD: "restart",
+    reaches.Reaches.NOTHING: "none",
+    None: "",
 }
-"""Another value of every field, or of a group whose fields all do the same."""
-
-NEEDED: dict[str, dict[str, Any]] = {
-    "build.baseImage": {"build": {"base": "Alpine"}},
-    "build.packageMirror": {"build": {"packages": ["tzdata"]}},
-    "ports.servicePort": {"ports": [{"name": "http", "port": 8080}]},
-}
-"""What must be there before a field may be set."""
-
-SETTINGS = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {})
-COMMIT = "0" * 40
+"""`rebuild` makes a new image, `restart` new pods of the same image, `none` neither."""
 
 
 def _change(path: str) -> str:
-    """What a change of a field does to what is there: found by making one."""
-    parts = path.replace("[]", "").split(".")
-    for end in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:end])
-        if prefix in PROBES:
-            return effect(prefix)
-    return ""
+    """What a change of a field does to what is there, as the field itself says it.
 
-
-def effect(path: str) -> str:
-    """`rebuild` makes a new image, `restart` new pods of the same image, `none` neither."""
-    before, after = services(path)
-    if after.spec.image.digest:
-        return "restart"
-    if inputs_hash(before, SETTINGS, COMMIT) != inputs_hash(after, SETTINGS, COMMIT):
-        return "rebuild"
-    restarts = _template(before) != _template(after)
-    return "restart" if restarts else "none"
-
-
-def services(path: str) -> tuple[resource.GoService, resource.GoService]:
-    """A service before and after a change of the field."""
-    return _spec(path, changed=False), _spec(path, changed=True)
-
-
-def _spec(path: str, *, changed: bool) -> resource.GoService:
-    body: dict[str, Any] = {
-        "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
-        "image": {"repository": "registry.example.com/shop/checkout"},
-    }
-    body |= copy.deepcopy(NEEDED.get(path, {}))
-    if changed:
-        *parents, last = path.split(".")
-        place = body
-        for parent in parents:
-            below = place.setdefault(parent, {})
-            place = below[0] if isinstance(below, list) else below
-        place[last] = PROBES[path]
-    return parsing.parse({"metadata": {"name": "checkout", "namespace": "shop"}, "spec": body})
-
-
-def _template(service: resource.GoService) -> Mapping[str, Any]:
-    running = pod_template.Deployed("image", service.spec.user.uid, service.spec.time_zone)
-    return pod_template.pod_template(service, SETTINGS, running)
+    Whether that is true is tried in tests/contract/test_reaches.py.
+    """
+    return CHANGES[reaches.answers(resource.Spec)[path]]
 
 
 # --- conditions, settings, metrics, rights, modules, commands ---------------------------------------

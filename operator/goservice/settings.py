@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 from pydantic.alias_generators import to_camel
 
+from goservice.api.reaches import Reaches
 from goservice.errors import SettingsError
 
 PREFIX = "GOSERVICE_"
@@ -61,17 +62,17 @@ class Section(BaseModel):
 class Images(Section):
     """The images that the operator runs and builds on. All are written out in the install's file."""
 
-    operator: ImageName
+    operator: Annotated[ImageName, Reaches.NOTHING]
     """The operator's own image: the build pod's `fetch` and `push` containers run it."""
-    kaniko: ImageName
+    kaniko: Annotated[ImageName, Reaches.NOTHING]
     """The Kaniko executor."""
-    builder: ImageName
+    builder: Annotated[ImageName, Reaches.IMAGE]
     """Where Go comes from when a service names no builderImage."""
-    busybox: ImageName
+    busybox: Annotated[ImageName, Reaches.IMAGE]
     """What base Busybox stands for."""
-    alpine: ImageName
+    alpine: Annotated[ImageName, Reaches.IMAGE]
     """What base Alpine stands for."""
-    distroless: ImageName
+    distroless: Annotated[ImageName, Reaches.IMAGE]
     """What base Distroless stands for."""
 
 
@@ -106,40 +107,40 @@ class Compute(Section):
 class Builds(Section):
     """How builds run."""
 
-    max_concurrent: Annotated[int, Field(ge=1)] = 10
+    max_concurrent: Annotated[int, Field(ge=1), Reaches.NOTHING] = 10
     """Builds that run at once in the cluster; the others queue."""
-    engine: Literal["Kaniko"] = "Kaniko"
+    engine: Annotated[Literal["Kaniko"], Reaches.NOTHING] = "Kaniko"
     """What builds images: Kaniko, in a container that runs as root without privileges."""
-    module_proxy: Proxies
+    module_proxy: Annotated[Proxies, Reaches.IMAGE]
     """GOPROXY of services that name none."""
-    package_mirror: Address | Literal[""] = ""
+    package_mirror: Annotated[Address | Literal[""], Reaches.IMAGE] = ""
     """Mirror of the distribution's packages for services that name none."""
-    resources: Compute = Compute()
+    resources: Annotated[Compute, Reaches.NOTHING] = Compute()
     """Requests and limits of the build container, where a service names none."""
-    source_size_limit: str = "2Gi"
+    source_size_limit: Annotated[str, Reaches.NOTHING] = "2Gi"
     """Space for the checked-out repository."""
-    output_size_limit: str = "4Gi"
+    output_size_limit: Annotated[str, Reaches.NOTHING] = "4Gi"
     """Space for the built image before it is pushed."""
-    cache_size_limit: str = "8Gi"
+    cache_size_limit: Annotated[str, Reaches.NOTHING] = "8Gi"
     """Space for Go's build and module caches, and for a mounted toolchain, during a build."""
-    toolchain: Literal["Image", "Mounted"] = "Image"
+    toolchain: Annotated[Literal["Image", "Mounted"], Reaches.NOTHING] = "Image"
     """Where Go comes from for services that do not say: Mounted (faster) or Image. Where a service installs packages, Image."""
-    toolchain_volume: Literal["Copy", "Image"] = "Copy"
+    toolchain_volume: Annotated[Literal["Copy", "Image"], Reaches.NOTHING] = "Copy"
     """How a mounted toolchain gets there: Copy, by a container of the builder image before each build; or Image, an image volume, which takes a container runtime that has them (containerd 2.1, CRI-O 1.31)."""
-    insecure_registries: tuple[str, ...] = ()
+    insecure_registries: Annotated[tuple[str, ...], Reaches.NOTHING] = ()
     """Registries (host:port) that may speak plain HTTP."""
-    registry_mirrors: tuple[str, ...] = ()
+    registry_mirrors: Annotated[tuple[str, ...], Reaches.NOTHING] = ()
     """Mirrors of Docker Hub."""
 
 
 class Services(Section):
     """What runs where a service names nothing."""
 
-    resources: Compute = Compute()
+    resources: Annotated[Compute, Reaches.POD] = Compute()
     """Requests and limits of the service's container."""
-    tmp_size_limit: str = "64Mi"
+    tmp_size_limit: Annotated[str, Reaches.POD] = "64Mi"
     """Space under /tmp."""
-    run_as_user: bool = True
+    run_as_user: Annotated[bool, Reaches.POD] = True
     """Whether pods name their user. false on OpenShift, which assigns one."""
 
 
@@ -190,21 +191,21 @@ class Settings(Section):
     """How builds run."""
     services: Services = Services()
     """What runs where a service names nothing."""
-    git: GitAccess = GitAccess()
+    git: Annotated[GitAccess, Reaches.NOTHING] = GitAccess()
     """Which git servers may be asked."""
-    registries: Registries = Registries()
+    registries: Annotated[Registries, Reaches.NOTHING] = Registries()
     """Which registries images may be pushed to."""
-    client: Client = Client()
+    client: Annotated[Client, Reaches.NOTHING] = Client()
     """How much of the API server the operator may use."""
-    log: Log = Log()
+    log: Annotated[Log, Reaches.NOTHING] = Log()
     """What the operator logs."""
-    namespaces: tuple[str, ...] = ()
+    namespaces: Annotated[tuple[str, ...], Reaches.NOTHING] = ()
     """Namespaces to watch; empty: all."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    port: Annotated[int, Field(ge=1, le=65535), Reaches.NOTHING] = 8080
     """Where /healthz, /readyz and /metrics answer."""
-    relist_seconds: Annotated[int, Field(ge=60)] = 3600
+    relist_seconds: Annotated[int, Field(ge=60), Reaches.NOTHING] = 3600
     """Seconds between full looks at the cluster, in case a watch missed something."""
-    watch_silence_seconds: Annotated[float, Field(ge=10)] = 120
+    watch_silence_seconds: Annotated[float, Field(ge=10), Reaches.NOTHING] = 120
     """Seconds without a word from the API server on a watch after which /healthz fails."""
 
 

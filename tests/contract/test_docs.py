@@ -17,8 +17,6 @@ from click.testing import CliRunner
 import reference
 from goservice.api import conditions, resource
 from goservice.cli import main
-from goservice.objects.deployment import template_inputs
-from goservice.objects.pod_template import Deployed
 
 ROOT = Path(__file__).parents[2]
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
@@ -54,55 +52,14 @@ def test_every_reason_is_explained_and_has_advice() -> None:
 # --- what a change does ---------------------------------------------------------------------------
 
 
-def leaves(node: Any, path: str = "") -> Iterator[str]:
-    for name, below in node.get("properties", {}).items():
-        full = f"{path}.{name}".strip(".")
-        inside = below.get("items", below)
-        if "properties" in inside:
-            yield from leaves(inside, full)
-        else:
-            yield full
-
-
-def test_every_field_has_a_value_that_is_tried() -> None:
-    tried = tuple(reference.PROBES)
-    for path in leaves(reference.crd.schema(resource.Spec)):
-        assert any(path == known or path.startswith(f"{known}.") for known in tried), path
-
-
-@pytest.mark.parametrize(
-    ("path", "effect"),
-    [
-        ("build.tags", "rebuild"),
-        ("build.baseImage", "rebuild"),
-        ("timeZone", "rebuild"),
-        ("env", "restart"),
-        ("ports", "restart"),
-        ("ports.servicePort", "none"),
-        ("image.digest", "restart"),
-        ("image.pullSecretRefs", "restart"),
-        ("build.timeoutSeconds", "none"),
-        ("rollout.maxSurge", "none"),
-        ("autoscaling", "none"),
-        ("suspend", "none"),
-    ],
-)
-def test_the_effect_of_a_change_is_found_by_making_one(path: str, effect: str) -> None:
-    assert reference.effect(path) == effect
-
-
-def test_what_changes_the_pods_is_an_input_of_their_template() -> None:
-    """Else the change would be taken for one of the operator's own making, and not be applied."""
-    restarts = [path for path in reference.PROBES if reference.effect(path) == "restart"]
-    assert {"env", "go", "probes", "resources"} <= set(restarts)
-    for path in restarts:
-        before, after = reference.services(path)
-        hashes = [
-            template_inputs(service, reference.SETTINGS, running)
-            for service in (before, after)
-            for running in [Deployed(service.spec.image.digest or "", 1, "UTC")]
-        ]
-        assert hashes[0] != hashes[1], path
+def test_what_a_change_does_is_what_the_field_says() -> None:
+    """That a field says the truth is held by test_reaches.py."""
+    table = reference.page("<!-- reference: fields ports, image, rollout -->\n<!-- end -->\n")
+    said = {row.split("`")[1]: row for row in table.splitlines() if row.startswith("| `")}
+    assert " | rebuild | " in said["image.tag"]
+    assert " | restart | " in said["ports[].port"]
+    assert " | none | " in said["ports[].servicePort"]
+    assert " |  | How a new version takes over." in said["rollout"]
 
 
 # --- examples -------------------------------------------------------------------------------------

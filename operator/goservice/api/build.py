@@ -29,6 +29,7 @@ from goservice.api.fields import (
     listing,
     unique,
 )
+from goservice.api.reaches import Reaches
 from goservice.api.rules import exactly_one, positive
 
 
@@ -153,47 +154,55 @@ class Build(Model):
         ),
     )
 
-    package: Package = "."
+    package: Annotated[Package, Reaches.IMAGE] = "."
     """The main package, relative to the module's folder: . or ./cmd/checkout."""
-    binary: Binary | None = None
+    binary: Annotated[Binary | None, Reaches.IMAGE] = None
     """The name of the program in the image. metadata.name if left out."""
-    builder_image: ImageReference | None = None
+    builder_image: Annotated[ImageReference | None, Reaches.IMAGE] = None
     """The image that Go comes from, such as golang:1.27-alpine3.24. The platform's if left out."""
-    base: Base = Base.SCRATCH
+    base: Annotated[Base, Reaches.IMAGE] = Base.SCRATCH
     """What the image stands on: Scratch (nothing but the program), Busybox, Alpine, Distroless, or Custom."""
-    base_image: ImageReference | None = None
+    base_image: Annotated[ImageReference | None, Reaches.IMAGE] = None
     """Pins or replaces the base's image, such as alpine:3.24. Required for Custom."""
     packages: Annotated[
         list[PackageName],
         Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
         AfterValidator(distinct),
+        Reaches.IMAGE,
     ] = []
     """Packages of the builder's distribution (Alpine or Debian) that are installed before the build. tzdata also puts the zone's file into the image."""
-    package_mirror: MirrorURL | None = None
+    package_mirror: Annotated[MirrorURL | None, Reaches.IMAGE] = None
     """A mirror to install packages from: an http(s) URL that takes the place of the distribution's. Needs packages."""
     files: Annotated[
-        list[CopiedFile], listing(("to",), max_length=32), AfterValidator(unique("to"))
+        list[CopiedFile],
+        listing(("to",), max_length=32),
+        AfterValidator(unique("to")),
+        Reaches.IMAGE,
     ] = []
     """Files and folders of the repository that go into the image, such as a config folder."""
     tags: Annotated[
         list[BuildTag],
         Field(json_schema_extra={"x-kubernetes-list-type": "set"}, max_length=32),
         AfterValidator(distinct),
+        Reaches.IMAGE,
     ] = []
     """Go build tags."""
     variables: Annotated[
-        list[Variable], listing(("name",), max_length=32), AfterValidator(unique("name"))
+        list[Variable],
+        listing(("name",), max_length=32),
+        AfterValidator(unique("name")),
+        Reaches.IMAGE,
     ] = []
     """Go string variables set at link time (-X), such as main.version."""
-    modules: Modules = Modules()
+    modules: Annotated[Modules, Reaches.IMAGE] = Modules()
     """How Go modules are downloaded."""
-    toolchain: Toolchain | None = None
+    toolchain: Annotated[Toolchain | None, Reaches.NOTHING] = None
     """Where Go comes from. Mounted: from builderImage by a volume, beside a small builder stage, which is faster; Image: the builder stage stands on builderImage. If left out, Mounted where the platform says so, no packages are installed and builderImage is golang:1.21 or newer. The image that comes out is the same."""
-    cache: BuildCache | None = None
+    cache: Annotated[BuildCache | None, Reaches.NOTHING] = None
     """Keeps Go's caches from build to build, and compiles the standard library once for all. Nothing is kept if left out."""
-    resources: Resources | None = None
+    resources: Annotated[Resources | None, Reaches.NOTHING] = None
     """Requests and limits of the build. The platform's if left out."""
-    timeout_seconds: Annotated[int, Field(ge=60, le=86400)] = 1800
+    timeout_seconds: Annotated[int, Field(ge=60, le=86400), Reaches.NOTHING] = 1800
     """Seconds after which a build is stopped."""
-    history: History = History()
+    history: Annotated[History, Reaches.NOTHING] = History()
     """How many finished builds are kept."""

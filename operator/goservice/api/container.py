@@ -26,6 +26,7 @@ from goservice.api.fields import (
     listing,
     matches,
 )
+from goservice.api.reaches import Reaches
 from goservice.api.rules import exactly_one
 from goservice.quantity import amount
 
@@ -384,5 +385,5 @@ class ContainerPort(Model):
     """Its name."""
     port: Annotated[int, Field(ge=1, le=65535)]
     """Where the process listens. The first one is given to it as PORT."""
-    service_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    service_port: Annotated[int, Field(ge=1, le=65535), Reaches.NOTHING] | None = None
     """The port of the Service: 80 for the first if left out, else the same as port."""

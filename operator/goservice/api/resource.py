@@ -1,6 +1,7 @@
 """The resource as frozen types: the single source of the API.
 
 From here come the CRD, the parser, the words of `kubectl explain` and the command line's checks.
+Each field says what a change of it makes anew (`Reaches`), itself or by the group it is in.
 It holds no decision and reads nothing but its argument.
 """
 
@@ -39,6 +40,7 @@ from goservice.api.fields import (
     listing,
     unique,
 )
+from goservice.api.reaches import Reaches
 
 GROUP = "goservice.dev"
 
@@ -60,11 +62,11 @@ NAMESPACE_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 class Git(Model):
     """A public git repository."""
 
-    url: GitURL
+    url: Annotated[GitURL, Reaches.IMAGE]
     """Its http(s) URL, such as https://git.example.com/shop/checkout.git. http only where the platform allows it. Redirects are not followed."""
-    revision: Revision | None = None
+    revision: Annotated[Revision | None, Reaches.NOTHING] = None
     """A branch, a tag or a full commit of 40 hex digits. The remote's default branch if left out."""
-    directory: RepositoryPath = "."
+    directory: Annotated[RepositoryPath, Reaches.IMAGE] = "."
     """The folder of the Go module (its go.mod) in the repository."""
 
 
@@ -73,23 +75,26 @@ class Source(Model):
 
     git: Git
     """The git repository."""
-    poll_interval_seconds: Annotated[int, Field(ge=0, le=86400)] = 300
+    poll_interval_seconds: Annotated[int, Field(ge=0, le=86400), Reaches.NOTHING] = 300
     """Seconds between looks for a new commit. 0: only when asked to. A commit is never polled."""
 
 
 class Image(Model):
     """Where the image goes and what serves."""
 
-    repository: ImageRepository
+    repository: Annotated[ImageRepository, Reaches.IMAGE]
     """The image repository, without tag: registry.example.com/shop/checkout."""
-    digest: Digest | None = None
+    digest: Annotated[Digest | None, Reaches.POD] = None
     """Serve exactly this image of the repository (rollback, promotion, a pre-built image). Nothing is built while it is set."""
-    tag: Tag = "$(COMMIT)-$(INPUTS)"
+    tag: Annotated[Tag, Reaches.IMAGE] = "$(COMMIT)-$(INPUTS)"
     """The tag to push. The service is always deployed by digest. $(COMMIT), $(REVISION), $(INPUTS), $(NAME) and $(NAMESPACE) are filled in."""
-    push_secret_ref: LocalReference | None = None
+    push_secret_ref: Annotated[LocalReference | None, Reaches.NOTHING] = None
     """A Secret of type kubernetes.io/dockerconfigjson to push with."""
     pull_secret_refs: Annotated[
-        list[LocalReference], listing(("name",), max_length=8), AfterValidator(unique("name"))
+        list[LocalReference],
+        listing(("name",), max_length=8),
+        AfterValidator(unique("name")),
+        Reaches.POD,
     ] = []
     """Secrets of type kubernetes.io/dockerconfigjson that the service's pods pull with."""
 
@@ -199,15 +204,15 @@ class Rollout(Model):
         ),
     )
 
-    max_surge: IntOrPercent = "25%"
+    max_surge: Annotated[IntOrPercent, Reaches.NOTHING] = "25%"
     """Pods above the wanted number while rolling out: a number or a percentage."""
-    max_unavailable: IntOrPercent = 0
+    max_unavailable: Annotated[IntOrPercent, Reaches.NOTHING] = 0
     """Pods below the wanted number while rolling out: a number or a percentage."""
-    progress_deadline_seconds: Annotated[int, Field(ge=30, le=86400)] = 600
+    progress_deadline_seconds: Annotated[int, Field(ge=30, le=86400), Reaches.NOTHING] = 600
     """Seconds without progress after which a rollout counts as stuck."""
-    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400)] = 30
+    termination_grace_period_seconds: Annotated[int, Field(ge=1, le=86400), Reaches.POD] = 30
     """Seconds that a pod has to stop in."""
-    pre_stop_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
+    pre_stop_seconds: Annotated[int, Field(ge=0, le=3600), Reaches.POD] = 5
     """Seconds that a stopping pod still serves, until load balancers have noticed. 0: none."""
 
 
@@ -298,11 +303,11 @@ class Spec(Model):
     """How the image is built."""
     image: Image
     """Where the image goes and what serves."""
-    user: User = User()
+    user: Annotated[User, Reaches.IMAGE] = User()
     """The user that the service runs as."""
-    time_zone: TimeZone = "UTC"
+    time_zone: Annotated[TimeZone, Reaches.IMAGE] = "UTC"
     """The service's time zone, a name of the IANA database such as Europe/Paris."""
-    replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    replicas: Annotated[int, Field(ge=0, le=1000), Reaches.NOTHING] = 1
     """Pods to run. Ignored while autoscaling is set."""
     ports: Annotated[
         list[ContainerPort],
@@ -310,6 +315,7 @@ class Spec(Model):
         AfterValidator(unique("name")),
         AfterValidator(unique("port")),
         AfterValidator(_service_ports),
+        Reaches.POD,
     ] = Field(
         default=[ContainerPort(name="http", port=8080)],
         json_schema_extra={
@@ -327,27 +333,30 @@ class Spec(Model):
         },
     )
     """Ports that the service listens on. The first is given to it as PORT. []: a worker without a Service."""
-    args: Annotated[list[Annotated[str, plain(4096)]], listing(max_length=64)] = []
+    args: Annotated[list[Annotated[str, plain(4096)]], listing(max_length=64), Reaches.POD] = []
     """Arguments of the program."""
     env: Annotated[
-        list[EnvVar], listing(("name",), max_length=128), AfterValidator(unique("name"))
+        list[EnvVar],
+        listing(("name",), max_length=128),
+        AfterValidator(unique("name")),
+        Reaches.POD,
     ] = []
     """Environment variables."""
-    env_from: Annotated[list[EnvFrom], listing(max_length=16)] = []
+    env_from: Annotated[list[EnvFrom], listing(max_length=16), Reaches.POD] = []
     """ConfigMaps and Secrets whose keys become environment variables."""
-    resources: Resources | None = None
+    resources: Annotated[Resources | None, Reaches.POD] = None
     """Requests and limits. What is not named comes from the platform."""
-    go: Go = Go()
+    go: Annotated[Go, Reaches.POD] = Go()
     """The Go runtime."""
-    probes: Probes = Probes()
+    probes: Annotated[Probes, Reaches.POD] = Probes()
     """Checks by the kubelet."""
-    autoscaling: Autoscaling | None = None
+    autoscaling: Annotated[Autoscaling | None, Reaches.NOTHING] = None
     """Scale with the load. Needs a CPU request."""
     rollout: Rollout = Rollout()
     """How a new version takes over."""
-    disruption: Disruption = Disruption()
+    disruption: Annotated[Disruption, Reaches.NOTHING] = Disruption()
     """How many pods a node drain may take at once."""
-    suspend: bool = False
+    suspend: Annotated[bool, Reaches.NOTHING] = False
     """While true nothing is built or changed; what runs keeps running."""
 
 

@@ -17,6 +17,7 @@ from goservice.manifest import Manifest, covers, digest_of
 from goservice.objects import deployment as deployments
 from goservice.objects.children import Child, Upkeep, Wants, of_component
 from goservice.objects.pod_template import Deployed, pod_template
+from goservice.objects.template_inputs import template_hash
 
 
 def writes(wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:
@@ -105,7 +106,7 @@ def _rolled_out(wants: Wants, deployed: Deployed, facts: Facts) -> Iterable[Writ
     service, settings = wants.service, wants.settings
     live = facts.deployment
     rendered = digest_of(pod_template(service, settings, deployed))
-    inputs = deployments.template_inputs(service, settings, deployed)
+    inputs = template_hash(service, settings, deployed)
     kept = _template_to_keep(live, inputs, rendered)
     owner = "Autoscaler" if service.spec.autoscaling else "GoService"
     restart = service.restart_requested_at

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from goservice import names
-from goservice.api import parsing
 from goservice.api.resource import GoService
-from goservice.manifest import Manifest, digest_of
+from goservice.manifest import Manifest
 from goservice.objects.metadata import metadata
 from goservice.objects.pod_template import CONTAINER, Deployed, pod_template
 from goservice.settings import Settings
@@ -55,36 +54,6 @@ def image_of(deployment: Mapping[str, Any] | None) -> str:
         if container.get("name") == CONTAINER:
             return str(container.get("image", ""))
     return ""
-
-
-def template_inputs(service: GoService, settings: Settings, deployed: Deployed) -> str:
-    """The hash of everything that reaches the pod template; an operator version is no part of it."""
-    written = parsing.dump(service.spec)
-    reach: dict[str, Any] = {
-        key: written[key]
-        for key in ("ports", "args", "env", "envFrom", "resources", "probes")
-        if key in written
-    }
-    if "go" in written:
-        reach["runtime"] = written["go"]
-    rollout = written.get("rollout", {})
-    return digest_of(
-        {
-            **reach,
-            "stop": {
-                key: rollout[key]
-                for key in ("terminationGracePeriodSeconds", "preStopSeconds")
-                if key in rollout
-            },
-            "pullSecrets": written["image"].get("pullSecretRefs", []),
-            "image": deployed.image,
-            "uid": deployed.uid,
-            "timeZone": deployed.time_zone,
-            "go": deployed.go,
-            "restart": service.restart_requested_at,
-            "settings": settings.services.model_dump(mode="json"),
-        }
-    )
 
 
 def handover(service: GoService, replicas: int) -> Manifest:
