@@ -53,31 +53,21 @@ class SettingsError(GoServiceError):
 class SourceError(GoServiceError):
     """The newest commit of a repository could not be learnt."""
 
-    reason = "GitUnavailable"
-
 
 class RevisionNotFound(SourceError):
     """The repository answers, and does not have the revision."""
-
-    reason = "RevisionNotFound"
 
 
 class GitAuthenticationFailed(SourceError):
     """The repository asks for credentials."""
 
-    reason = "GitAuthenticationFailed"
-
 
 class SourceForbidden(SourceError):
     """The platform's settings do not allow this address."""
 
-    reason = "ForbiddenByPlatform"
-
 
 class GitUnavailable(SourceError):
     """The repository does not answer, or not as a git server does."""
-
-    reason = "GitUnavailable"
 
 
 class ClusterError(GoServiceError):

@@ -79,6 +79,11 @@ class RealServer:
                     raise refusal("watch", code, {}, json.dumps(event["object"]).encode())
                 yield event["type"], event["object"]
 
+    async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object, but not what it owns."""
+        query = {"propagationPolicy": "Orphan"}
+        await self._ask("DELETE", path(kinds.KINDS[kind], namespace, name), query)
+
     async def make_namespace(self, name: str) -> None:
         """Create a namespace."""
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

@@ -44,24 +44,22 @@ class FaultyServer:
     ) -> AsyncIterator[Manifests]:
         yield await self.list(kind, namespace, **selectors)
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
         name = manifest["metadata"]["name"]
         return await self._meet(
             "apply" if manager == MANAGER else "hand over",
             manifest["kind"],
             name,
-            lambda: self._world.apply(manifest, manager=manager, force=force),
+            lambda: self._world.apply(manifest, manager=manager),
         )
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+    async def apply_status(self, manifest: Manifest) -> Manifest:
         name = manifest["metadata"]["name"]
         return await self._meet(
             "apply_status",
             manifest["kind"],
             name,
-            lambda: self._world.apply_status(manifest, force=force),
+            lambda: self._world.apply_status(manifest),
         )
 
     async def create(self, manifest: Manifest) -> Manifest:

@@ -32,6 +32,10 @@ class Server(Cluster, Protocol):
         """Changes after a version, with bookmarks; Gone if it is too old."""
         ...
 
+    async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object as `kubectl delete --cascade=orphan` does: what it owns stays."""
+        ...
+
     async def end_namespace(self, name: str) -> None:
         """Begin to delete a namespace."""
         ...

@@ -71,7 +71,6 @@ def test_a_good_commit(origin: Origin, run: Run, tree: Path, server: str) -> Non
         "author": "A. Author",
         "subject": "Take payments",
         "go": "1.26.1",
-        "toolchain": "go1.27.0",
     }
     assert sorted(path.name for path in tree.iterdir()) == ["go.mod", "main.go", "run.sh"]
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in tree.iterdir())
@@ -125,7 +124,7 @@ def test_a_folder_and_a_package(origin: Origin, run: Run) -> None:
     commit = origin.commit(files)
     code, report = run(origin.url, commit, directory="svc", package="./cmd/x", go_version="1.20")
     assert code == 0
-    assert (report["go"], report["toolchain"]) == ("", "")
+    assert report["go"] == ""
 
 
 def test_a_restarted_pod_begins_anew(
@@ -670,23 +669,23 @@ def test_a_workspace_joins_modules(origin: Origin, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "lines"),
+    ("text", "line"),
     [
-        ("module a\ngo 1.26\n", ("1.26", "")),
-        ("go 1.26.3 // why\ntoolchain go1.27rc1//x\n", ("1.26.3", "go1.27rc1")),
-        ('go "1.26"\ntoolchain `default`\n', ("1.26", "default")),
-        ("  go\t1.26\r\n", ("1.26", "")),
-        ("// go 1.1\ngo 1.27rc2\n", ("1.27rc2", "")),
-        ("require (\n\tgo 1.1\n\tx v1 // (\n)\ngo 1.26\n", ("1.26", "")),
-        ("module (\n a\n)\ngo 1.26\ngo 1.27\n", ("1.26", "")),
-        ("go 1.x\ntoolchain /bin/sh\n", ("", "")),
-        ("go\ngo 1 2\ngolang 1.26\n", ("", "")),
-        ("go 99999.1\n", ("", "")),
-        ("", ("", "")),
+        ("module a\ngo 1.26\n", "1.26"),
+        ("go 1.26.3 // why\ntoolchain go1.27rc1//x\n", "1.26.3"),
+        ('go "1.26"\ntoolchain `default`\n', "1.26"),
+        ("  go\t1.26//x\r\n", "1.26"),
+        ("// go 1.1\ngo 1.27rc2\n", "1.27rc2"),
+        ("require (\n\tgo 1.1\n\tx v1 // (\n)\ngo 1.26\n", "1.26"),
+        ("module (\n a\n)\ngo 1.26\ngo 1.27\n", "1.26"),
+        ("go 1.x\ntoolchain /bin/sh\n", ""),
+        ("go\ngo 1 2\ngolang 1.26\n", ""),
+        ("go 99999.1\n", ""),
+        ("", ""),
     ],
 )
-def test_the_lines_of_go_mod(text: str, lines: tuple[str, str]) -> None:
-    assert module.module_lines(text) == lines
+def test_the_go_line_of_go_mod(text: str, line: str) -> None:
+    assert module.go_line(text) == line
 
 
 @pytest.mark.parametrize(

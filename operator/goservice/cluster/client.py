@@ -98,13 +98,11 @@ class KubernetesCluster:
             if not position:
                 return
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
-        return await self._apply(manifest, "", manager, force)
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
+        return await self._apply(manifest, "", manager)
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        answer = await self._apply(manifest, "status", MANAGER, force)
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        answer = await self._apply(manifest, "status", MANAGER)
         wanted = manifest["metadata"].get("uid")
         if wanted and answer["metadata"].get("uid") != wanted:
             # The API server compares the uid in every apply but this one (custom resources).
@@ -114,15 +112,9 @@ class KubernetesCluster:
             )
         return answer
 
-    async def _apply(
-        self, manifest: Manifest, subresource: str, manager: str, force: bool
-    ) -> Manifest:
+    async def _apply(self, manifest: Manifest, subresource: str, manager: str) -> Manifest:
         kind, namespace, name = _address(manifest)
-        query = {
-            "fieldManager": manager,
-            "force": "true" if force else "false",
-            "fieldValidation": "Strict",
-        }
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
         answer = await self._request(
             "apply", kind, namespace, name, subresource, query=query, body=manifest
         )
@@ -139,19 +131,11 @@ class KubernetesCluster:
         answer = await self._request("patch", kind, namespace, name, query=query, body=body)
         return plain(answer)
 
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
         body: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": propagation,
+            "propagationPolicy": "Background",
         }
         if uid is not None:
             body["preconditions"] = {"uid": uid}

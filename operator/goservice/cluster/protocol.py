@@ -45,14 +45,12 @@ class Cluster(Protocol):
         """
         ...
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
-        """Server-side apply; creates what is not there."""
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
+        """Server-side apply, forced: takes fields over from other managers; creates what is not there."""
         ...
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        """Server-side apply of the status.
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of the status, forced.
 
         With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
         made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
@@ -67,16 +65,11 @@ class Cluster(Protocol):
         """JSON merge patch."""
         ...
 
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
-        """Delete an object; with a uid only that one, else Conflict."""
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
+        """Delete an object; with a uid only that one, else Conflict.
+
+        What it owns is deleted by the cluster's garbage collector afterwards.
+        """
         ...
 
     def logs(

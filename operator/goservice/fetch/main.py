@@ -2,7 +2,7 @@
 
 It needs nothing but git and files. What the repository says is material, never an instruction: git
 runs without any configuration but ours, no link may leave the tree, and nothing that the server or
-the repository wrote reaches the report but a commit's own facts, go.mod's two lines and names of
+the repository wrote reaches the report but a commit's own facts, go.mod's go line and names of
 files, cleaned and capped. It never builds anything and never follows a submodule.
 """
 
@@ -92,14 +92,14 @@ def fetch(source: Source, git: Git, say: Say) -> dict[str, str]:
         say("Checking links")
         links.check(git.tree)
         say("Checking the module and its main package")
-        go, toolchain = module.check_module(source, git.tree)
+        go = module.check_module(source, git.tree)
         module.check_package(source, git.tree)
     except GitFailed as failed:
         raise download.explained(failed, source, git, say) from failed
     except OSError as error:
         raise download.unwritable(error) from error
     say(f"Done: {report['subject']}")
-    return report | {"go": go, "toolchain": toolchain}
+    return report | {"go": go}
 
 
 def _make_empty(tree: Path) -> None:

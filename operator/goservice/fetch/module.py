@@ -15,15 +15,14 @@ _GO_VERSION = re.compile(
     r"(?P<major>[0-9]{1,4})\.(?P<minor>[0-9]{1,4})"
     r"(?:\.(?P<patch>[0-9]{1,4})|(?P<stage>beta|rc)(?P<number>[0-9]{1,4}))?"
 )
-_TOOLCHAIN = re.compile(r"default|go[0-9][0-9A-Za-z.+-]{0,40}")
 _PACKAGE_CLAUSE = re.compile(
     r"\ufeff?(?P<lead>(?:\s+|//[^\n]*\n|/\*.*?\*/)*+)package\s+(?P<name>\w+)", re.DOTALL
 )
 _IGNORED = re.compile(r"^//(?:go:build|[ \t]*\+build)[ \t]+ignore[ \t\r]*$", re.MULTILINE)
 
 
-def check_module(source: Source, tree: Path) -> tuple[str, str]:
-    """The go and toolchain lines of the module's go.mod.
+def check_module(source: Source, tree: Path) -> str:
+    """The go line of the module's go.mod; empty if there is none that Go would accept.
 
     Raises:
         Refused: there is no go.mod, or it asks for a newer Go than the builder has.
@@ -31,7 +30,7 @@ def check_module(source: Source, tree: Path) -> tuple[str, str]:
     file = tree / source.directory / "go.mod"
     if not file.is_file():
         raise Refused(Reason.NO_GO_MOD, _no_go_mod(source, tree))
-    go, toolchain = module_lines(_text(file, 1024 * 1024))
+    go = go_line(_text(file, 1024 * 1024))
     if source.go_version and newer(go, source.go_version):
         raise Refused(
             Reason.GO_VERSION_TOO_OLD,
@@ -40,7 +39,7 @@ def check_module(source: Source, tree: Path) -> tuple[str, str]:
             "(GOTOOLCHAIN=local): set spec.build.builderImage to an image with Go "
             f"{go} or newer, or lower the go line.",
         )
-    return go, toolchain
+    return go
 
 
 def _no_go_mod(source: Source, tree: Path) -> str:
@@ -68,10 +67,9 @@ def _submodules(tree: Path) -> str:
     return " Submodules are not fetched." if (tree / ".gitmodules").exists() else ""
 
 
-def module_lines(text: str) -> tuple[str, str]:
-    """The go and toolchain lines of a go.mod, each empty if there is none that Go would accept."""
-    lines = {"go": "", "toolchain": ""}
-    patterns = {"go": _GO_VERSION, "toolchain": _TOOLCHAIN}
+def go_line(text: str) -> str:
+    """The go line of a go.mod, such as 1.26.1; empty if there is none that Go would accept."""
+    found = ""
     block = False
     for line in text.splitlines():
         words = re.findall(r'"[^"]*"|`[^`]*`|//.*|[()]|(?:(?!//)[^\s"`()])+', line)
@@ -81,10 +79,10 @@ def module_lines(text: str) -> tuple[str, str]:
             block = words[:1] != [")"]
         elif words[-1:] == ["("]:
             block = True
-        elif len(words) == 2 and words[0] in lines and not lines[words[0]]:
+        elif len(words) == 2 and words[0] == "go" and not found:
             value = words[1].strip('"`')
-            lines[words[0]] = value if patterns[words[0]].fullmatch(value) else ""
-    return lines["go"], lines["toolchain"]
+            found = value if _GO_VERSION.fullmatch(value) else ""
+    return found
 
 
 def newer(line: str, builder: str) -> bool:

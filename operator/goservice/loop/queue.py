@@ -109,10 +109,6 @@ class Queue(Generic[Key]):
         """End the key's backoff: its next failure starts from the first delay."""
         self._failures.pop(key, None)
 
-    def failures(self, key: Key) -> int:
-        """How often the key was retried since it was last forgotten."""
-        return self._failures.get(key, 0)
-
     async def get(self) -> Key:
         """The next key, which is the caller's until `done`.
 

@@ -40,11 +40,8 @@ _GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
 class Gate:
     """Which addresses may be asked: public ones, and those that the platform lists."""
 
-    def __init__(
-        self, allowed_networks: Iterable[str] = (), *, allow_private: bool = False
-    ) -> None:
+    def __init__(self, allowed_networks: Iterable[str] = ()) -> None:
         self._networks: list[Network] = [ipaddress.ip_network(text) for text in allowed_networks]
-        self._allow_private = allow_private
 
     def allows(self, text: str) -> bool:
         """Whether an address may be asked."""
@@ -59,7 +56,7 @@ class Gate:
             return True
         if address.is_multicast or address.is_unspecified or address.is_link_local:
             return False
-        return _public(address) or self._allow_private
+        return _public(address)
 
 
 def _public(address: Address) -> bool:

@@ -74,7 +74,6 @@ class Sources:
         *,
         allow_http: bool = False,
         allowed_networks: Iterable[str] = (),
-        allow_private: bool = False,
         concurrency: int = CONCURRENCY,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -84,7 +83,7 @@ class Sources:
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
         self._git = Git(
-            Gate(allowed_networks, allow_private=allow_private),
+            Gate(allowed_networks),
             allow_http=allow_http,
             concurrency=concurrency,
             resolver=resolver,
