@@ -119,6 +119,15 @@ class Text:
         return value
 
 
+@dataclass(frozen=True)
+class Reserved:
+    """Marks a field of the status that nothing writes yet.
+
+    A field of a served version stays in the CRD; the docs leave it out, and its own description
+    says that nothing writes it. The first writer takes the mark off.
+    """
+
+
 def matches(pattern: str) -> str:
     """The call of CEL that tells whether a text is as a pattern has it.
 
