@@ -11,6 +11,7 @@ from goservice.api import resource
 from goservice.api.conditions import timestamp
 
 LONGEST = 1024
+"""Characters of an event's message: events.k8s.io/v1 allows as many."""
 
 
 def manifest(body: Mapping[str, Any], event: plan.Event, now: datetime) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from goservice.fetch import download, links, main, module, source
+from goservice.fetch import checkout, download, links, main, module
 from goservice.fetch import git as git_module
 from tests.support.gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
 
@@ -287,9 +287,9 @@ def test_nobody_answers(run: Run, url: str, word: str) -> None:
 
 
 def test_a_server_that_never_answers(origin: Origin, tree: Path) -> None:
-    wanted = source.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
-    with pytest.raises(source.Refused, match="within 0 s") as refused:
-        main.fetch(wanted, git_module.Git(tree, deadline_seconds=0.3), print)
+    wanted = checkout.Checkout(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
+    with pytest.raises(checkout.Refused, match="within 0 s") as refused:
+        main.fetch(wanted, git_module.WorkTree(tree, deadline_seconds=0.3), print)
     assert refused.value.reason == "GitUnavailable"
 
 
@@ -297,7 +297,7 @@ def test_a_flood_is_ended_and_not_kept(tree: Path, path_git: Callable[[str, str]
     tree.mkdir()
     path_git("fetch", "yes flood >&2")
     with pytest.raises(git_module.GitFailed) as raised:
-        git_module.Git(tree, deadline_seconds=0.3).run("fetch")
+        git_module.WorkTree(tree, deadline_seconds=0.3).run("fetch")
     assert raised.value.late
     assert len(raised.value.output) <= 16 * 4096
 
@@ -329,12 +329,12 @@ def test_other_addresses_are_refused(
 def test_git_itself_refuses_other_transports(tree: Path, url: str) -> None:
     """Should an address ever pass the first check, and whatever a server points to."""
     tree.mkdir()
-    git = git_module.Git(tree)
+    git = git_module.WorkTree(tree)
     git.run("init", "--quiet", "--template=")
     with pytest.raises(git_module.GitFailed) as raised:
-        download.ask(git, url, "--depth=1", "HEAD")
+        download.fetch_refs(git, url, "--depth=1", "HEAD")
     assert raised.value.says("transport '.*' not allowed")
-    wanted = source.Source(url, "", "", "", "", "")
+    wanted = checkout.Checkout(url, "", "", "", "", "")
     assert download.explained(raised.value, wanted, git, print).reason == "UnsafeSource"
 
 
@@ -744,4 +744,4 @@ def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
     ],
 )
 def test_shown(text: str, most: int, plain: str) -> None:
-    assert source.shown(text, most) == plain
+    assert checkout.shown(text, most) == plain

@@ -21,6 +21,8 @@ Manifest = dict[str, Any]
 Schema = dict[str, Any]
 
 PLURAL = "goservices"
+"""The kind's name in paths and in RBAC."""
+
 _KEPT = (
     "description", "type", "format", "enum", "anyOf", "pattern", "minLength", "maxLength",
     "minimum", "maximum", "minItems", "maxItems", "maxProperties", "required", "default",

@@ -18,7 +18,10 @@ from goservice.cluster.protocol import Cluster, Manifest
 from goservice.errors import Forbidden
 
 COLOURS = {"True": "green", "False": "red"}
+"""The colour of a condition's status; Unknown is yellow."""
+
 LABEL = 9
+"""Characters of the column of labels, the spaces after them counted."""
 
 
 @click.command()

@@ -35,11 +35,19 @@ from goservice.cluster.protocol import (
 from goservice.loop.metrics import Metrics
 
 PAGE_SIZE = 100
+"""Objects in one page of a list: so many are held in memory at once."""
+
 _LIST_RESTARTS = 3
+"""Tries of a list whose continue token expires between two pages."""
 
 _JSON = "application/json"
+"""The content type of whole objects."""
+
 _APPLY = "application/apply-patch+yaml"
+"""The content type that makes a PATCH a server-side apply; JSON is YAML too."""
+
 _MERGE = "application/merge-patch+json"
+"""The content type that makes a PATCH a JSON merge patch."""
 
 
 class KubernetesCluster:
@@ -57,7 +65,7 @@ class KubernetesCluster:
     ) -> None:
         self._client = client
         self._bucket = TokenBucket(qps, burst)
-        self._places = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._metrics = metrics
 
@@ -157,7 +165,7 @@ class KubernetesCluster:
             query["tailLines"] = str(tail_lines)
         what = f"reading the log of container {container} of Pod {namespace}/{pod}"
         where = path(KINDS["Pod"], namespace, pod, "log")
-        # A log may be followed for an hour: only connecting and silence of a finished one end it.
+        # A log that is followed may be silent for an hour: only connecting has a time limit then.
         limit = aiohttp.ClientTimeout(
             total=None, sock_connect=self._timeout, sock_read=None if follow else self._timeout
         )
@@ -209,8 +217,8 @@ class KubernetesCluster:
     ) -> Manifest:
         object_name = "" if verb in ("create", "list") else name
         where = path(KINDS[kind], namespace, object_name, subresource)
-        place = "/".join(part for part in (namespace, name) if part) or "all namespaces"
-        what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {place}"
+        target = "/".join(part for part in (namespace, name) if part) or "all namespaces"
+        what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {target}"
         return await self._exchange(verb, kind, what, where, query or {}, body)
 
     async def _exchange(
@@ -227,7 +235,7 @@ class KubernetesCluster:
         code = "none"
         await self._bucket.take()
         try:
-            async with self._places:
+            async with self._slots:
                 with _transport_errors(what):
                     answer = await self._send(
                         method, where, query, body, content_type, self._timeout
@@ -271,6 +279,7 @@ _METHODS = {
     "patch": ("PATCH", _MERGE),
     "delete": ("DELETE", _JSON),
 }
+"""The HTTP method and content type of each verb."""
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""The kinds that are spoken of, how they are addressed, and what the operator may do with them."""
+"""The kinds that the operator uses, how they are addressed, and the verbs that it needs on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ class Kind:
     """How a kind is addressed. All kinds here live in namespaces."""
 
     api_version: str
+    """Group and version, such as apps/v1; the core group's is v1."""
     kind: str
+    """The kind, such as Deployment."""
     plural: str
+    """The name in paths, such as deployments."""
 
     @property
     def group(self) -> str:
@@ -41,13 +44,19 @@ KINDS: dict[str, Kind] = {
         Kind("v1", "Event", "events"),
     )
 }
+"""Every kind that is requested from the API server, by its name."""
 
 _WATCHED = frozenset({"list", "watch"})
-# One `get` tells whose an object is that the watches do not show.
+"""Verbs on a kind that is only read."""
+
 _MADE_ONCE = _WATCHED | {"get", "create", "delete"}
-# An apply that creates is checked for `create` too, one that changes only for `patch`.
+"""Verbs on what never changes; `get` finds the owner of a namesake that the watches do not show."""
+
 _KEPT = _WATCHED | {"get", "create", "patch"}
+"""Verbs on what is applied and never deleted; an apply that creates needs `create` and `patch`."""
+
 _OPTIONAL = _KEPT | {"delete"}
+"""Verbs on what is applied while the resource asks for it, and deleted after that."""
 
 ACCESS: dict[str, frozenset[str]] = {
     "goservices.goservice.dev": _WATCHED | {"get"},

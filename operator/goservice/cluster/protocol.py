@@ -1,4 +1,4 @@
-"""What an API server can be asked, whether it is real or in memory."""
+"""The requests that an API server answers, whether it is real or in memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ Manifest = dict[str, Any]
 Manifests = list[Manifest]
 
 MANAGER = names.OPERATOR
+"""The field manager of every write but one: the handover."""
+
 HANDOVER_MANAGER = names.HANDOVER
+"""The field manager that holds `replicas` while it goes over to the autoscaler or comes back."""
+
 ONLY_NEW = "1"
 """A resourceVersion that no object has: an apply with it creates, and is refused (Conflict) for
 whatever is there already. etcd counts from 1, so its first object has version 2."""
@@ -53,7 +57,7 @@ class Cluster(Protocol):
         """Server-side apply of the status, forced.
 
         With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
-        made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
+        recreated; with a uid alone, a write to a recreated namesake raises Conflict afterwards.
         """
         ...
 
