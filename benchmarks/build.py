@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from goservice.manifest import Manifest
 from testbed.node import images, kubectl, localnode, node, paths, prerequisites, progress
 
-Manifest = dict[str, Any]
 Figures = dict[str, Any]
 
 NAMESPACE = "bench"

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from benchmarks.bed import Bed
+from goservice.manifest import Key
 from testbed.apiserver import http
 
 PER_NAMESPACE = 100
 AT_ONCE = 32
 
-Key = tuple[str, str]
 SERVICES = "/apis/goservice.dev/v1alpha1/goservices"
 AUTOSCALED = {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
 

@@ -15,13 +15,15 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from goservice import metrics, settings
 from goservice.api import conditions, crd, reaches, resource
+from goservice.api.fields import Reserved
 from goservice.api.status import Status
 from goservice.cluster import kinds
 
@@ -85,13 +87,34 @@ def _fields(wanted: Sequence[str]) -> str:
 
 
 def _status() -> str:
+    """The fields of the status that something writes."""
+    unwritten = tuple(reserved(Status))
     rows = [
         [_code(path), _takes(node) if "enum" in node else "", _words(node)]
         for path, node, _ in _leaves(
             crd.schema(Status), list(Status.model_json_schema()["properties"])
         )
+        if not f"{path.replace('[]', '')}.".startswith(unwritten)
     ]
     return _table(["field", "values", ""], rows)
+
+
+def reserved(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The path of every field that is marked `Reserved`, with a dot at its end: `a.b.`."""
+    for name, field in model.model_fields.items():
+        path = f"{above}{field.alias or name}."
+        if any(isinstance(mark, Reserved) for mark in field.metadata):
+            yield path
+        for below in _models(field.annotation):
+            yield from reserved(below, path)
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    """The shapes in a field's type: of the field itself, or of its items."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _leaves(whole: Schema, wanted: Sequence[str]) -> Iterator[tuple[str, Schema, bool]]:

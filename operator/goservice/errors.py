@@ -6,7 +6,7 @@ GoServiceError
 │  ├─ RevisionNotFound        a person must act; polling goes on
 │  ├─ GitAuthenticationFailed a person must act; polling goes on
 │  ├─ SourceForbidden         the platform's settings refuse the address: Stalled
-│  └─ GitUnavailable          asked again later
+│  └─ GitUnavailable          polled again later, with backoff
 └─ ClusterError           the API server said no, or nothing: the queue retries
    ├─ NotFound · AlreadyExists · Conflict · Invalid · Forbidden · Unauthorized · Gone
    └─ TooManyRequests · Unavailable
@@ -32,6 +32,7 @@ class Problem:
     path: str
     """The field as a user writes it, `spec.source.git.url`."""
     message: str
+    """What is wrong and what is allowed, to be read after the path."""
 
     @override
     def __str__(self) -> str:
@@ -51,33 +52,23 @@ class SettingsError(GoServiceError):
 
 
 class SourceError(GoServiceError):
-    """The newest commit of a repository could not be learnt."""
-
-    reason = "GitUnavailable"
+    """The commit that a revision means could not be resolved."""
 
 
 class RevisionNotFound(SourceError):
     """The repository answers, and does not have the revision."""
 
-    reason = "RevisionNotFound"
-
 
 class GitAuthenticationFailed(SourceError):
     """The repository asks for credentials."""
-
-    reason = "GitAuthenticationFailed"
 
 
 class SourceForbidden(SourceError):
     """The platform's settings do not allow this address."""
 
-    reason = "ForbiddenByPlatform"
-
 
 class GitUnavailable(SourceError):
     """The repository does not answer, or not as a git server does."""
-
-    reason = "GitUnavailable"
 
 
 class ClusterError(GoServiceError):
@@ -99,7 +90,7 @@ class AlreadyExists(ClusterError):
 
 
 class Conflict(ClusterError):
-    """409: a precondition (uid, resourceVersion) or another field manager stands against it."""
+    """409: a precondition (uid, resourceVersion) does not hold."""
 
 
 class Invalid(ClusterError):
@@ -111,7 +102,7 @@ class Forbidden(ClusterError):
 
 
 class Unauthorized(ClusterError):
-    """401: the API server does not know the token, or no longer; no word on what was asked for."""
+    """401: the API server does not accept the token, or no longer; says nothing of the object."""
 
 
 class Gone(ClusterError):
@@ -119,8 +110,8 @@ class Gone(ClusterError):
 
 
 class TooManyRequests(ClusterError):
-    """429: asked again after `retry_after`."""
+    """429: tried again after `retry_after`."""
 
 
 class Unavailable(ClusterError):
-    """5xx, a time-out or no connection: asked again with backoff."""
+    """5xx, a time-out or no connection: tried again with backoff."""

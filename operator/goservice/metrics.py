@@ -12,7 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 PREFIX: Final = "goservice_operator_"
+"""How every metric's name begins."""
+
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+"""The content type of `Metrics.text`."""
 
 NAMES: Final[dict[str, str]] = {
     f"{PREFIX}passes_total": "Passes over a service, by outcome.",
@@ -31,7 +34,10 @@ NAMES: Final[dict[str, str]] = {
 """Every metric and its help text, in the order of the documentation."""
 
 _SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300)
+"""Upper bounds in seconds of the buckets for passes and waits: most take milliseconds."""
+
 _BUILD_SECONDS = (15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
+"""Upper bounds in seconds of the buckets for builds: most take a minute or some."""
 
 
 class Metrics:

@@ -19,52 +19,47 @@ HANDOVER = "goservice-operator-handover"
 """The second field manager, which holds `replicas` while it changes hands."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
-
+"""Label of everything that the operator makes; its watches select on it."""
 COMPONENT = "app.kubernetes.io/component"
-
+"""Label: `app` for what runs, `build` for what builds."""
 SERVICE = f"{GROUP}/service"
-
+"""Label: the name of the GoService that an object belongs to."""
 COMMIT = f"{GROUP}/commit"
-
+"""Annotation of a Job and of the Deployment: the full commit that was built."""
 INPUTS = f"{GROUP}/inputs"
-
+"""Annotation of a Job and of the Deployment: the hash of the build's inputs."""
 ATTEMPT = f"{GROUP}/attempt"
-
+"""Annotation of a Job and of the Deployment: which attempt at these inputs it is."""
 TRIGGER = f"{GROUP}/trigger"
-
+"""Annotation of a Job: why the build was started, separated by commas."""
 TEMPLATE = f"{GROUP}/template"
-"""Hash of the pod template's inputs."""
-
+"""Annotation of the Deployment: hash of the pod template's inputs."""
 GO_VERSION = f"{GROUP}/go-version"
-
+"""Annotation of the Deployment: the go line of the module in the image."""
 REBUILD_HANDLED = f"{GROUP}/rebuild-handled-at"
-
+"""Annotation of a Job and of the Deployment: the rebuild request that the build answers."""
 RESTART_HANDLED = f"{GROUP}/restart-handled-at"
-
+"""Annotation of the Deployment: the restart request that was answered last."""
 RESTARTED_AT = f"{GROUP}/restarted-at"
-
+"""Annotation of the pod template: the restart request, which makes the pods new ones."""
 RENDERED = f"{GROUP}/rendered"
-"""Hash of the pod template as this operator version wrote it."""
-
+"""Annotation of the Deployment: hash of the pod template as this operator version wrote it."""
 APPLIED = f"{GROUP}/applied"
-"""Hash of the object as it was applied, so that a field that is no longer wanted is seen too."""
-
+"""Annotation: hash of the object as it was applied, so that a field that is no longer wanted is seen too."""
 USER_ID = f"{GROUP}/user-id"
-
+"""Annotation of the Deployment: the user id that the image is made for."""
 TIME_ZONE = f"{GROUP}/time-zone"
-
+"""Annotation of the Deployment: the time zone that the image is made for."""
 REPLICAS_OF = f"{GROUP}/replicas-of"
-"""Who writes `replicas`: GoService or Autoscaler."""
-
+"""Annotation of the Deployment: who writes `replicas`, GoService or Autoscaler."""
 GENERATION = f"{GROUP}/generation"
-
+"""Annotation of a Job: the generation of the resource that it was started for."""
 TRIES = f"{GROUP}/tries"
-"""How many builds in a row a platform failure has ended, this one counted."""
-
+"""Annotation of a Job: how many builds in a row a platform failure has ended, this one counted."""
 SPEC_HASH = f"{GROUP}/spec-hash"
-
+"""Annotation of a Job: hash of what the resource says of the build's inputs."""
 SETTINGS_HASH = f"{GROUP}/settings-hash"
-
+"""Annotation of a Job: hash of what the platform says of the build's inputs."""
 Canonical = dict[str, Any]
 
 

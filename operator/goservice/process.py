@@ -26,6 +26,7 @@ from goservice.watch.operator import Operator
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 20.0
+"""Seconds that passes under way have to end in after SIGTERM; the manifest's grace period is 60."""
 
 
 def configure_logging(settings: Settings) -> None:
@@ -46,10 +47,11 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _collect_seldom() -> None:
-    """Look for garbage less often than after 700 containers: one watch event has hundreds.
+def _tune_garbage_collector() -> None:
+    """Run the collector of reference cycles after 10 000 new containers instead of 700.
 
-    They are freed without it. What is imported by now is not looked at again.
+    One watch event makes hundreds of them, and they are freed without it, by their reference counts.
+    `freeze` keeps it from scanning what is imported by now.
     """
     gc.collect()
     gc.freeze()
@@ -57,13 +59,13 @@ def _collect_seldom() -> None:
 
 
 async def run(settings: Settings, kubeconfig: str | None = None) -> None:
-    """The operator until it is told to stop.
+    """The operator, until a signal stops it.
 
     Raises:
         ClusterError: when the cluster lacks the CRD or refuses a right that is needed.
     """
     configure_logging(settings)
-    _collect_seldom()
+    _tune_garbage_collector()
     if kubeconfig is not None:
         os.environ["KUBECONFIG"] = kubeconfig  # kopf's login reads it there
     counters = metrics.Metrics()
@@ -86,7 +88,8 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
         stop = asyncio.Event()
         tasks = operator.start()
         for task in tasks:
-            # None of them ends by itself: without it the process would only look well.
+            # None of them ends by itself. If one does, stop: without it the process would do nothing
+            # and still pass its probes.
             task.add_done_callback(lambda _: stop.set())
         log.info(
             "goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces"
@@ -106,12 +109,12 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
 
 
 async def _crd_is_there(cluster: Cluster, namespace: str | None) -> None:
-    """Ask for the kind, without fetching what may be thousands, once the API server can tell."""
+    """Check that the API server knows the kind, by a list that matches nothing; wait until it is ready."""
     while True:
         try:
             await cluster.list(resource.KIND, namespace, field_selector="metadata.name=none")
         except (TooManyRequests, Unavailable) as error:
-            # So it answers for some seconds after a CRD is made, and while it starts.
+            # The API server answers so for some seconds after a CRD is created, and while it starts.
             log.warning("the API server is not ready, trying again: %s", error)
             await asyncio.sleep(2)
         else:
@@ -119,7 +122,7 @@ async def _crd_is_there(cluster: Cluster, namespace: str | None) -> None:
 
 
 async def _check(cluster: Cluster, settings: Settings) -> None:
-    """Fail at once, in words, where a right or the CRD is missing."""
+    """Raise at once where the CRD or a right to list or watch is missing."""
     namespace = settings.namespaces[0] if settings.namespaces else None
     await _crd_is_there(cluster, namespace)
     for right, verbs in sorted(ACCESS.items()):

@@ -6,8 +6,10 @@ import re
 from decimal import ROUND_CEILING, Decimal
 
 QUANTITY = r"([0-9]+|[0-9]*\.[0-9]+|[0-9]+\.)([numkMGTPE]|[KMGTPE]i|[eE][0-9]{1,2})?"
+"""A quantity as a user may write it: not negative, with one unit or an exponent without a sign."""
 
 LARGEST = 2**63 - 1
+"""The largest amount that the API server keeps of a quantity: an int64."""
 
 _FACTORS = {
     "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
@@ -16,6 +18,7 @@ _FACTORS = {
     "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40),
     "Pi": Decimal(2**50), "Ei": Decimal(2**60),
 }  # fmt: skip
+"""What a unit multiplies the number by."""
 
 
 def amount(quantity: str) -> Decimal:
@@ -47,3 +50,4 @@ def same_quantity(live: object, wanted: object) -> bool:
 
 
 _STEPS = (Decimal("1e-9"), Decimal("1e-3"))
+"""Parts of one (core, byte) that the API server rounds up to: billionths, and thousandths in pods."""

@@ -1,7 +1,7 @@
 """What is said of a git server that redirects. Nobody follows it: the resource names the address.
 
-One rule for the operator, which resolves, and for the build, which fetches. A place that an answer
-names is shown only if it is a repository's plain address; a query, which may hold a token, never is.
+One rule for the operator, which resolves, and for the build, which fetches. The Location of an answer
+is shown only if it is a repository's plain address; its query, which may hold a token, never is.
 """
 
 from __future__ import annotations
@@ -10,17 +10,26 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 LONGEST = 200
-QUESTION = "/info/refs"
+"""Characters of an address that a message shows; a longer one is not shown at all."""
+
+INFO_REFS = "/info/refs"
+"""What git's smart HTTP protocol appends to a repository's address to list its refs."""
+
 STATUSES = (301, 302, 303, 307, 308)
+"""The HTTP status codes that redirect."""
 
 _PLAIN = re.compile(
     r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~+@-]+)+"
 )
+"""An address that can be written into spec.source.git.url: no user, no query, no escapes."""
 
 
-def refusal(host: str, asked: str, location: str) -> str:
-    """A sentence without its full stop: where it leads if that can be told, and what to do."""
-    target = _repository(asked, location)
+def refusal(host: str, requested: str, location: str) -> str:
+    """What is said of a redirect, without a full stop: its target if that can be shown, and advice.
+
+    `requested` is the URL that was asked for, `location` the answer's Location header.
+    """
+    target = _repository(requested, location)
     if target:
         return (
             f"{host} redirects to {target}, which is not followed:"
@@ -32,14 +41,14 @@ def refusal(host: str, asked: str, location: str) -> str:
     )
 
 
-def _repository(asked: str, location: str) -> str:
-    """The repository that a redirected question is led to; empty if it is none that can be shown."""
+def _repository(requested: str, location: str) -> str:
+    """The repository that a request is redirected to; empty if it is none that can be shown."""
     try:
-        parts = urlsplit(urljoin(asked, location))
+        parts = urlsplit(urljoin(requested, location))
     except ValueError:
         return ""
-    if not location or "@" in parts.netloc or not parts.path.endswith(QUESTION):
+    if not location or "@" in parts.netloc or not parts.path.endswith(INFO_REFS):
         return ""
-    target = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(QUESTION)}"
+    target = f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix(INFO_REFS)}"
     plain = _PLAIN.fullmatch(target) and ".." not in parts.path.split("/")
     return target if plain and len(target) <= LONGEST else ""

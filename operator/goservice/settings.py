@@ -19,11 +19,16 @@ from goservice.api.reaches import Reaches
 from goservice.errors import SettingsError
 
 PREFIX = "GOSERVICE_"
-FILE_VARIABLE = "GOSERVICE_SETTINGS"
-DEFAULT_FILE = Path("/etc/goservice/settings.yaml")
-FOREIGN = ("GOSERVICE_TEST_", "GOSERVICE_OPERATOR_", "GOSERVICE_CLI_")
-"""Beginnings of variables that belong to others: the tests, service links, the command line."""
+"""How the variables begin that are settings."""
 
+FILE_VARIABLE = "GOSERVICE_SETTINGS"
+"""The variable that names the settings file where no option does."""
+
+DEFAULT_FILE = Path("/etc/goservice/settings.yaml")
+"""The settings file where nothing names one: the manifests mount a ConfigMap there."""
+
+FOREIGN = ("GOSERVICE_TEST_", "GOSERVICE_OPERATOR_", "GOSERVICE_CLI_")
+"""Beginnings of variables that are no settings: the tests', service links', the command line's."""
 
 ImageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=512)]
 
@@ -250,13 +255,13 @@ def _merged(tree: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str
         ):
             continue
         *parents, last = [to_camel(part.lower()) for part in variable[len(PREFIX) :].split("__")]
-        place = merged
+        section = merged
         for parent in parents:
-            below = place.get(parent)
-            place[parent] = dict(below) if isinstance(below, dict) else {}
-            place = place[parent]
+            below = section.get(parent)
+            section[parent] = dict(below) if isinstance(below, dict) else {}
+            section = section[parent]
         try:
-            place[last] = yaml.safe_load(environment[variable])
+            section[last] = yaml.safe_load(environment[variable])
         except yaml.YAMLError:
-            place[last] = environment[variable]
+            section[last] = environment[variable]
     return merged

@@ -1,4 +1,4 @@
-"""What the outside may ask of the process: is it well, does it work, what has it counted.
+"""The HTTP endpoints of the process: /healthz, /readyz and /metrics.
 
 It runs on the same event loop as everything else, so a loop that hangs fails its probe.
 """
@@ -18,14 +18,17 @@ from goservice.metrics import CONTENT_TYPE
 log = logging.getLogger(__name__)
 
 Check = Callable[[], str]
-"""Says what is wrong, and nothing (an empty text) if nothing is."""
+"""Returns what is wrong; an empty text if nothing is."""
 
 LAG_INTERVAL = 0.5
+"""Seconds that the task sleeps which measures the event loop's lag."""
+
 LONGEST_LAG = 10.0
+"""Seconds of lag above which /healthz fails."""
 
 
 class LoopLag:
-    """How late the event loop comes back to a task that only sleeps."""
+    """How many seconds late the event loop comes back to a task that only sleeps."""
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ async def serve(
     host: str | None = None,
     lag: Callable[[float], object] | None = None,
 ) -> Site:
-    """Listen, and watch the loop; `lag` is told how late it was.
+    """Listen, and measure the event loop's lag; `lag` is called with its seconds.
 
     Raises:
         OSError: the port is taken.

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import yaml
 
-Manifest = dict[str, Any]
+from goservice.manifest import Manifest
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

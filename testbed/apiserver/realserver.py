@@ -13,8 +13,7 @@ import yaml
 from goservice.cluster import client, kinds
 from goservice.cluster.answers import refusal
 from goservice.cluster.kinds import path
-
-Manifest = dict[str, Any]
+from goservice.manifest import Manifest
 
 WATCH_SECONDS = "75"
 """The server sends a bookmark each minute."""
@@ -78,6 +77,11 @@ class RealServer:
                     code = int(event["object"]["code"])
                     raise refusal("watch", code, {}, json.dumps(event["object"]).encode())
                 yield event["type"], event["object"]
+
+    async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object, but not what it owns."""
+        query = {"propagationPolicy": "Orphan"}
+        await self._ask("DELETE", path(kinds.KINDS[kind], namespace, name), query)
 
     async def make_namespace(self, name: str) -> None:
         """Create a namespace."""

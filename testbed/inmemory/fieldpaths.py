@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-Manifest = dict[str, Any]
+from goservice.manifest import Manifest
+
 Path = tuple[str, ...]
 
 MISSING = object()

@@ -3,12 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from goservice import errors
+from goservice.manifest import Manifest
 from testbed.inmemory import fieldpaths
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,10 @@
 """What the in-memory API server refuses in an object."""
 
 import re
-from typing import Any
 
 from goservice import errors
+from goservice.manifest import Manifest
 from testbed.inmemory import fieldpaths
-
-Manifest = dict[str, Any]
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")

@@ -17,12 +17,12 @@ from typing import Any
 from goservice import errors
 from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import HANDOVER_MANAGER, MANAGER
+from goservice.manifest import Manifest
 from testbed.inmemory import fieldpaths, validity
 from testbed.inmemory.history import History
 
 __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
 
-Manifest = dict[str, Any]
 Manifests = list[Manifest]
 Key = tuple[str, str, str]
 Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
@@ -126,9 +126,7 @@ class World:
         for start in range(0, len(found) or 1, PAGE_SIZE):
             yield found[start : start + PAGE_SIZE]
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
         request = _request("apply", manifest)
         await self._arrive(request)
         key = _key(manifest)
@@ -147,16 +145,16 @@ class World:
         if manifest["metadata"].get("uid", self._uid(key)) != self._uid(key):
             raise errors.Invalid(f"{key[0]} {key[2]}: metadata.uid: is immutable", status=422)
         self._same_version(key, manifest)
-        return self._leave(request, self._merge(key, manifest, (manager, "Apply"), fields, force))
+        return self._leave(request, self._merge(key, manifest, (manager, "Apply"), fields))
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+    async def apply_status(self, manifest: Manifest) -> Manifest:
         request = _request("apply_status", manifest)
         await self._arrive(request)
         key = _key(manifest)
         self._existing(*key)
         self._same_version(key, manifest)
         fields = frozenset(path for path in fieldpaths.leaves(manifest) if path[0] == "status")
-        live = self._merge(key, manifest, (MANAGER, "Status"), fields, force)
+        live = self._merge(key, manifest, (MANAGER, "Status"), fields)
         if manifest["metadata"].get("uid", live["metadata"]["uid"]) != live["metadata"]["uid"]:
             # As on a real server the namesake was written; the client notices by the answer.
             raise errors.Conflict(f"{key[0]} {key[2]} was made anew", status=409)
@@ -177,23 +175,19 @@ class World:
             request, self.edit(*key, lambda live: fieldpaths.merge_patch(live, patch), MANAGER)
         )
 
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
         request = Request("delete", kind, namespace, name)
         await self._arrive(request)
         found = self._existing(kind, namespace, name)["metadata"]["uid"]
         if uid is not None and uid != found:
             raise errors.Conflict(f"{kind} {name}: uid is {found}", status=409)
-        self.remove(kind, namespace, name, orphan=propagation == "Orphan")
+        self.remove(kind, namespace, name)
         if self.after is not None:
             self.after(request)
+
+    async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
+        """What `kubectl delete --cascade=orphan` does: what the object owns stays, unowned."""
+        self.remove(kind, namespace, name, orphan=True)
 
     async def logs(
         self,
@@ -355,9 +349,8 @@ class World:
         manifest: Manifest,
         who: tuple[str, str],
         fields: frozenset[fieldpaths.Path],
-        force: bool,
     ) -> Manifest:
-        """Server-side apply on what is there."""
+        """Server-side apply on what is there, forced: other managers lose what they differ in."""
         live = fieldpaths.copied(self._objects[key])
         owners = dict(self._owners[key])
         for other, theirs in self._owners[key].items():
@@ -366,9 +359,6 @@ class World:
             lost = {
                 p for p in theirs & fields if fieldpaths.at(live, p) != fieldpaths.at(manifest, p)
             }
-            if lost and not force:
-                paths = ", ".join(".".join(path) for path in sorted(lost))
-                raise errors.Conflict(f"{key[0]} {key[2]}: {other[0]} owns {paths}", status=409)
             owners[other] = theirs - lost
         kept = set().union(*(theirs for other, theirs in owners.items() if other != who))
         for path in owners.get(who, frozenset()) - fields - kept:

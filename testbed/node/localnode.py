@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import yaml
 
+from goservice.manifest import Manifest
 from testbed.node import (
     commands,
     equipment,
@@ -35,8 +36,6 @@ from testbed.node import (
     prerequisites,
     repositories,
 )
-
-Manifest = dict[str, Any]
 
 OPERATOR = "system:serviceaccount:goservice-system:goservice-operator"
 READS = ("get", "list", "watch")

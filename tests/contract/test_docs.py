@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import reference
 from goservice.api import conditions, resource
+from goservice.api.status import Status
 from goservice.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,19 @@ def test_a_table_that_was_changed_by_hand_is_noticed() -> None:
     page = "<!-- reference: conditions -->\n| `Ready` | is fine |\n<!-- end -->\n"
     assert "is fine" not in reference.page(page)
     assert "`Ready`" in reference.page(page)
+
+
+def test_a_reserved_field_is_in_the_crd_and_says_so_and_is_in_no_table() -> None:
+    paths = [path.strip(".") for path in reference.reserved(Status)]
+    assert paths == ["dockerfile.hash", "warnings"]
+    table = reference.page("<!-- reference: status -->\n<!-- end -->")
+    assert "`dockerfile.configMap`" in table
+    for path in paths:
+        node = reference.crd.schema(Status)
+        for name in path.split("."):
+            node = node["properties"][name]
+        assert "nothing writes it yet" in node["description"]
+        assert f"`{path}" not in table
 
 
 def test_every_reason_is_explained_and_has_advice() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
+import reference
 from goservice.api import conditions
 from goservice.api.conditions import Reason
 from goservice.api.status import Status
@@ -56,6 +57,16 @@ WORLDS = {
 def _checked(status: Mapping[str, Any] | None) -> None:
     assert status is not None
     Status.model_validate_json(json.dumps(dict(status)), strict=True)
+    for path in reference.reserved(Status):
+        assert not _is_set(status, path.strip(".").split(".")), f"{path} is written: unmark it"
+
+
+def _is_set(tree: Any, path: Sequence[str]) -> bool:
+    """Whether a status has a field, in any item of the lists on the way."""
+    if not path:
+        return True
+    items = tree if isinstance(tree, list) else [tree]
+    return any(path[0] in item and _is_set(item[path[0]], path[1:]) for item in items)
 
 
 @pytest.mark.parametrize("observed", WORLDS.values(), ids=WORLDS)

@@ -3,14 +3,12 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from goservice import names
+from goservice.manifest import Manifest
 from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop
 from tests.support import factories
-
-Manifest = dict[str, Any]
 
 POD_AFTER, END_AFTER, TOLD_AFTER = 2.0, 40.0, 1.0
 ROLL_OUT_AFTER = 5.0

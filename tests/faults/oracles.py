@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from goservice import names
 from goservice.api import resource
-from goservice.manifest import owned
+from goservice.manifest import Manifest, owned
 from goservice.objects import deployment
 from testbed.inmemory.world import World
 from tests.faults.actors import Actors
@@ -22,7 +22,6 @@ from tests.faults.actors import Actors
 if TYPE_CHECKING:
     from tests.faults.runs import Run
 
-Manifest = dict[str, Any]
 Key = tuple[str, str, str]
 
 TIMES = {

@@ -10,7 +10,7 @@ from typing import Any
 from goservice import metrics
 from goservice.api import conditions, resource
 from goservice.cluster.kinds import ACCESS
-from goservice.manifest import find_condition
+from goservice.manifest import Manifest, find_condition
 from goservice.sources.polling import Sources
 from goservice.watch.operator import Operator
 from testbed.faults import Script
@@ -21,8 +21,6 @@ from tests.faults.server import FaultyServer, Killed
 from tests.faults.streams import Watches
 from tests.faults.virtual import VirtualLoop
 from tests.support import factories
-
-Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
 RESTART_AFTER = 1.0

@@ -3,15 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from goservice import errors
 from goservice.cluster.answers import refusal
 from goservice.cluster.protocol import MANAGER, Manifests
+from goservice.manifest import Manifest
 from testbed.faults import CODES, Fault, Script
 from testbed.inmemory.world import World
 
-Manifest = dict[str, Any]
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
@@ -44,24 +44,22 @@ class FaultyServer:
     ) -> AsyncIterator[Manifests]:
         yield await self.list(kind, namespace, **selectors)
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
         name = manifest["metadata"]["name"]
         return await self._meet(
             "apply" if manager == MANAGER else "hand over",
             manifest["kind"],
             name,
-            lambda: self._world.apply(manifest, manager=manager, force=force),
+            lambda: self._world.apply(manifest, manager=manager),
         )
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
+    async def apply_status(self, manifest: Manifest) -> Manifest:
         name = manifest["metadata"]["name"]
         return await self._meet(
             "apply_status",
             manifest["kind"],
             name,
-            lambda: self._world.apply_status(manifest, force=force),
+            lambda: self._world.apply_status(manifest),
         )
 
     async def create(self, manifest: Manifest) -> Manifest:

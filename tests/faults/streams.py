@@ -6,12 +6,12 @@ from typing import Any
 from goservice import names
 from goservice.api import resource
 from goservice.cluster.kinds import WATCHED
+from goservice.manifest import Manifest
 from goservice.watch.operator import Operator
 from testbed.faults import Fault, Script
 from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop
 
-Manifest = dict[str, Any]
 Event = tuple[str | None, Manifest]
 
 LATENCY = 0.05

@@ -19,15 +19,14 @@ from goservice.api import resource
 from goservice.cluster.kinds import ACCESS, WATCHED
 from goservice.loop.cache import Cache
 from goservice.loop.reconcile import Memory, Reconciler
+from goservice.manifest import Manifest
 from goservice.objects import deployment
-from goservice.sources.polling import Resolution
+from goservice.sources.polling import Answer
 from testbed.inmemory.world import Request, World
 from tests.faults.actors import digest
 from tests.faults.oracles import TIMES
 from tests.faults.server import Killed
 from tests.support import factories
-
-Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
 CRASHES = 2
@@ -37,8 +36,8 @@ EDITS = 1
 class Git:
     """A repository that has answered already."""
 
-    def known(self, url: str, revision: str | None) -> Resolution:
-        return Resolution(factories.COMMIT, None, 1.0)
+    def known(self, url: str, revision: str | None) -> Answer:
+        return Answer(factories.COMMIT, None, 1.0)
 
     def want(self, url: str, revision: str | None, interval_seconds: int, key: Any) -> None: ...
     def forget(self, key: Any) -> None: ...

@@ -10,11 +10,10 @@ from typing import Any
 from goservice import names
 from goservice.api import resource
 from goservice.cluster.kinds import KINDS, path
-from goservice.manifest import condition_of, owned
+from goservice.manifest import Manifest, condition_of, owned
 from testbed.apiserver import http
 from testbed.faults import role
 
-Manifest = dict[str, Any]
 Life = tuple[str, str]
 """Namespace and name of a GoService."""
 

@@ -7,10 +7,10 @@ so that both runs can be seen to have made the same ones.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from goservice import errors
 from goservice.cluster.protocol import HANDOVER_MANAGER, ONLY_NEW
+from goservice.manifest import Manifest
 from tests.support.conforming import (
     Check,
     Server,
@@ -24,8 +24,6 @@ from tests.support.conforming import (
     status,
     version,
 )
-
-Manifest = dict[str, Any]
 
 Scenario = Callable[[Server, str, Check], Awaitable[None]]
 SCENARIOS: list[Scenario] = []
@@ -93,9 +91,9 @@ async def replicas_are_handed_over(cluster: Server, namespace: str, check: Check
     await cluster.apply(deployment(namespace, 5))
     await cluster.apply(only_replicas(namespace, 5), manager=HANDOVER_MANAGER)
     check.that((await cluster.apply(deployment(namespace)))["spec"]["replicas"] == 5)
-    with check.refused(errors.Conflict, match=HANDOVER_MANAGER):
-        await cluster.apply(deployment(namespace, 2), force=False)
     check.that((await cluster.apply(deployment(namespace, 2)))["spec"]["replicas"] == 2)
+    await cluster.apply(only_replicas(namespace, 3), manager=HANDOVER_MANAGER)
+    check.that((await cluster.apply(deployment(namespace)))["spec"]["replicas"] == 3, "forced too")
 
 
 @scenario
@@ -265,9 +263,9 @@ async def ownership_is_lost_by_a_change(cluster: Server, namespace: str, check: 
     check.that(live["spec"]["paused"] is True, "what nobody applied was taken away")
     await cluster.apply(only_replicas(namespace, 4), manager=HANDOVER_MANAGER)
     check.that((await cluster.apply(deployment(namespace)))["spec"]["replicas"] == 4)
-    with check.refused(errors.Conflict, match="replicas"):
-        await cluster.apply(deployment(namespace, 5), force=False)
     check.that((await cluster.apply(deployment(namespace, 5)))["spec"]["replicas"] == 5)
+    live = await cluster.apply(deployment(namespace))
+    check.that(live["spec"]["replicas"] == 1, "the other manager still owns what was taken over")
 
 
 @scenario
@@ -287,7 +285,7 @@ async def children_go_with_their_owner(cluster: Server, namespace: str, check: C
 async def orphans_stay(cluster: Server, namespace: str, check: Check) -> None:
     owner = await cluster.create(service(namespace))
     await cluster.create(config(namespace, "child", ownerReferences=[reference(owner)]))
-    await cluster.delete("GoService", namespace, "checkout", uid=None, propagation="Orphan")
+    await cluster.delete_orphaning("GoService", namespace, "checkout")
     check.that(await gone(cluster, "GoService", namespace, "checkout"))
     live = await cluster.get("ConfigMap", namespace, "child")
     check.that(not live["metadata"].get("ownerReferences"))

@@ -9,8 +9,8 @@ import pytest
 
 from goservice import errors
 from goservice.cluster.protocol import Cluster
+from goservice.manifest import Manifest
 
-Manifest = dict[str, Any]
 Change = tuple[str, Manifest]
 
 SOON = 90.0
@@ -30,6 +30,10 @@ class Server(Cluster, Protocol):
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
     ) -> AsyncIterator[Change]:
         """Changes after a version, with bookmarks; Gone if it is too old."""
+        ...
+
+    async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
+        """Delete an object as `kubectl delete --cascade=orphan` does: what it owns stays."""
         ...
 
     async def end_namespace(self, name: str) -> None:

@@ -11,9 +11,8 @@ from goservice.api import parsing, resource
 from goservice.build.inputs import inputs_hash
 from goservice.data import data_dir
 from goservice.decide.observed import Observed, Resolution
+from goservice.manifest import Manifest
 from goservice.objects.job import build_job
-
-Manifest = dict[str, Any]
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 COMMIT = "1" * 40

@@ -14,7 +14,7 @@ from goservice.loop.reconcile import Reconciler
 from goservice.manifest import find_condition
 from goservice.metrics import Metrics
 from goservice.settings import Settings
-from goservice.sources.polling import Resolution
+from goservice.sources.polling import Answer
 from testbed.inmemory import world
 from tests.support import factories as f
 
@@ -30,8 +30,8 @@ class Git:
         self.moment = 1.0
         self.wanted: set[tuple[str, str]] = set()
 
-    def known(self, url: str, revision: str | None) -> Resolution | None:
-        return Resolution(self.sha, self.error, self.moment)
+    def known(self, url: str, revision: str | None) -> Answer | None:
+        return Answer(self.sha, self.error, self.moment)
 
     def want(
         self, url: str, revision: str | None, interval_seconds: float, key: tuple[str, str]

@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 
 from goservice import errors, names
-from goservice.manifest import owned
+from goservice.manifest import Manifest, owned
 from testbed.inmemory import world
 from tests.support import factories as f
 from tests.support.lab import KEY, Lab
 
 Key = tuple[str, str, str]
-Manifest = dict[str, Any]
 
 REPOSITORY = "registry.example.com/shop/checkout"
 EVIL = "sha256:" + "e" * 64

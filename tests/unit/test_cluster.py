@@ -97,11 +97,11 @@ async def test_apply_is_server_side_and_strict(tmp_path: Path) -> None:
     server = Server(says(deployment()))
     async with connected(server, tmp_path) as c:
         await c.apply(deployment())
-        await c.apply(deployment(), manager=protocol.HANDOVER_MANAGER, force=False)
+        await c.apply(deployment(), manager=protocol.HANDOVER_MANAGER)
         await c.apply_status({**deployment(), "status": {}})
     path = "/apis/apps/v1/namespaces/shop/deployments/checkout"
     query = {"fieldManager": "goservice-operator", "force": "true", "fieldValidation": "Strict"}
-    other = {**query, "fieldManager": "goservice-operator-handover", "force": "false"}
+    other = {**query, "fieldManager": "goservice-operator-handover"}
     assert server.seen == [
         ("PATCH", path, query, deployment()),
         ("PATCH", path, other, deployment()),
@@ -116,7 +116,7 @@ async def test_create_patch_and_delete(tmp_path: Path) -> None:
         await c.create(deployment())
         await c.patch_merge("GoService", "shop", "checkout", {"metadata": {}})
         await c.delete("Job", "shop", "j", uid="u1")
-        await c.delete("Job", "shop", "j", uid=None, propagation="Foreground")
+        await c.delete("Job", "shop", "j", uid=None)
     query = {"fieldManager": "goservice-operator", "fieldValidation": "Strict"}
     options = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
     job = "/apis/batch/v1/namespaces/shop/jobs/j"
@@ -125,7 +125,7 @@ async def test_create_patch_and_delete(tmp_path: Path) -> None:
         ("POST", "/apis/apps/v1/namespaces/shop/deployments", query, deployment()),
         ("PATCH", service, query, {"metadata": {}}),
         ("DELETE", job, {}, {**options, "preconditions": {"uid": "u1"}}),
-        ("DELETE", job, {}, {**options, "propagationPolicy": "Foreground"}),
+        ("DELETE", job, {}, options),
     ]
     assert server.headers[1]["Content-Type"] == "application/merge-patch+json"
 

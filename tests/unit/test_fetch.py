@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from goservice.fetch import download, links, main, module, source
+from goservice.fetch import checkout, download, links, main, module
 from goservice.fetch import git as git_module
 from tests.support.gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
 
@@ -71,7 +71,6 @@ def test_a_good_commit(origin: Origin, run: Run, tree: Path, server: str) -> Non
         "author": "A. Author",
         "subject": "Take payments",
         "go": "1.26.1",
-        "toolchain": "go1.27.0",
     }
     assert sorted(path.name for path in tree.iterdir()) == ["go.mod", "main.go", "run.sh"]
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in tree.iterdir())
@@ -125,7 +124,7 @@ def test_a_folder_and_a_package(origin: Origin, run: Run) -> None:
     commit = origin.commit(files)
     code, report = run(origin.url, commit, directory="svc", package="./cmd/x", go_version="1.20")
     assert code == 0
-    assert (report["go"], report["toolchain"]) == ("", "")
+    assert report["go"] == ""
 
 
 def test_a_restarted_pod_begins_anew(
@@ -288,9 +287,9 @@ def test_nobody_answers(run: Run, url: str, word: str) -> None:
 
 
 def test_a_server_that_never_answers(origin: Origin, tree: Path) -> None:
-    wanted = source.Source(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
-    with pytest.raises(source.Refused, match="within 0 s") as refused:
-        main.fetch(wanted, git_module.Git(tree, deadline_seconds=0.3), print)
+    wanted = checkout.Checkout(f"{origin.address}/hang/a.git", "a" * 40, "", ".", ".", "")
+    with pytest.raises(checkout.Refused, match="within 0 s") as refused:
+        main.fetch(wanted, git_module.WorkTree(tree, deadline_seconds=0.3), print)
     assert refused.value.reason == "GitUnavailable"
 
 
@@ -298,7 +297,7 @@ def test_a_flood_is_ended_and_not_kept(tree: Path, path_git: Callable[[str, str]
     tree.mkdir()
     path_git("fetch", "yes flood >&2")
     with pytest.raises(git_module.GitFailed) as raised:
-        git_module.Git(tree, deadline_seconds=0.3).run("fetch")
+        git_module.WorkTree(tree, deadline_seconds=0.3).run("fetch")
     assert raised.value.late
     assert len(raised.value.output) <= 16 * 4096
 
@@ -330,12 +329,12 @@ def test_other_addresses_are_refused(
 def test_git_itself_refuses_other_transports(tree: Path, url: str) -> None:
     """Should an address ever pass the first check, and whatever a server points to."""
     tree.mkdir()
-    git = git_module.Git(tree)
+    git = git_module.WorkTree(tree)
     git.run("init", "--quiet", "--template=")
     with pytest.raises(git_module.GitFailed) as raised:
-        download.ask(git, url, "--depth=1", "HEAD")
+        download.fetch_refs(git, url, "--depth=1", "HEAD")
     assert raised.value.says("transport '.*' not allowed")
-    wanted = source.Source(url, "", "", "", "", "")
+    wanted = checkout.Checkout(url, "", "", "", "", "")
     assert download.explained(raised.value, wanted, git, print).reason == "UnsafeSource"
 
 
@@ -670,23 +669,23 @@ def test_a_workspace_joins_modules(origin: Origin, run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "lines"),
+    ("text", "line"),
     [
-        ("module a\ngo 1.26\n", ("1.26", "")),
-        ("go 1.26.3 // why\ntoolchain go1.27rc1//x\n", ("1.26.3", "go1.27rc1")),
-        ('go "1.26"\ntoolchain `default`\n', ("1.26", "default")),
-        ("  go\t1.26\r\n", ("1.26", "")),
-        ("// go 1.1\ngo 1.27rc2\n", ("1.27rc2", "")),
-        ("require (\n\tgo 1.1\n\tx v1 // (\n)\ngo 1.26\n", ("1.26", "")),
-        ("module (\n a\n)\ngo 1.26\ngo 1.27\n", ("1.26", "")),
-        ("go 1.x\ntoolchain /bin/sh\n", ("", "")),
-        ("go\ngo 1 2\ngolang 1.26\n", ("", "")),
-        ("go 99999.1\n", ("", "")),
-        ("", ("", "")),
+        ("module a\ngo 1.26\n", "1.26"),
+        ("go 1.26.3 // why\ntoolchain go1.27rc1//x\n", "1.26.3"),
+        ('go "1.26"\ntoolchain `default`\n', "1.26"),
+        ("  go\t1.26//x\r\n", "1.26"),
+        ("// go 1.1\ngo 1.27rc2\n", "1.27rc2"),
+        ("require (\n\tgo 1.1\n\tx v1 // (\n)\ngo 1.26\n", "1.26"),
+        ("module (\n a\n)\ngo 1.26\ngo 1.27\n", "1.26"),
+        ("go 1.x\ntoolchain /bin/sh\n", ""),
+        ("go\ngo 1 2\ngolang 1.26\n", ""),
+        ("go 99999.1\n", ""),
+        ("", ""),
     ],
 )
-def test_the_lines_of_go_mod(text: str, lines: tuple[str, str]) -> None:
-    assert module.module_lines(text) == lines
+def test_the_go_line_of_go_mod(text: str, line: str) -> None:
+    assert module.go_line(text) == line
 
 
 @pytest.mark.parametrize(
@@ -745,4 +744,4 @@ def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
     ],
 )
 def test_shown(text: str, most: int, plain: str) -> None:
-    assert source.shown(text, most) == plain
+    assert checkout.shown(text, most) == plain

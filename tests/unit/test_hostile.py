@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from goservice.fetch import checkout, main
 from goservice.fetch import git as git_module
-from goservice.fetch import main, source
 from tests.support.gitserver import GOOD, Origin, Run, failed, fetching, git, serving
 
 WHO = b"A <a@example.com> 1790000000 +0000"
@@ -246,9 +246,9 @@ def test_a_tree_that_is_endless_is_ended(origin: Origin, tree: Path) -> None:
     made = forge.tree((FILE, b"f", forge.blob()))
     for _ in range(10):
         made = forge.tree(*((FOLDER, b"%d" % n, made) for n in range(10)))
-    wanted = source.Source(origin.url, forge.commit((FOLDER, b"d", made)), "", ".", ".", "")
-    with pytest.raises(source.Refused, match="too large") as refused:
-        main.fetch(wanted, git_module.Git(tree, deadline_seconds=1), print)
+    wanted = checkout.Checkout(origin.url, forge.commit((FOLDER, b"d", made)), "", ".", ".", "")
+    with pytest.raises(checkout.Refused, match="too large") as refused:
+        main.fetch(wanted, git_module.WorkTree(tree, deadline_seconds=1), print)
     assert refused.value.reason == "GitUnavailable"
 
 

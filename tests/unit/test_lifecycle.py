@@ -24,12 +24,11 @@ from goservice.decide import plan
 from goservice.decide.observed import Fleet, Observed, Resolution
 from goservice.decide.writes import Apply, Create, Delete, Plan
 from goservice.errors import InvalidSpec
-from goservice.manifest import format_time, owned
+from goservice.manifest import Manifest, format_time, owned
 from goservice.objects import deployment
 from tests.support import factories as f
 from tests.support import generate
 
-Manifest = dict[str, Any]
 COMMITS = ("1" * 40, "2" * 40, "3" * 40)
 PASSES = 2
 """One to act, one to remove what the status has recorded by then; the next has nothing to do."""

@@ -20,7 +20,7 @@ from goservice.cluster.kinds import WATCHED
 from goservice.data import data_dir
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
-from goservice.watch.login import Brake, session
+from goservice.watch.login import LoginBrake, session
 from goservice.watch.operator import STUCK_SECONDS, Operator
 from testbed.inmemory import world
 from tests.support import factories as f
@@ -97,7 +97,7 @@ def test_hours_without_an_event_are_no_silence(sign: str) -> None:
         (watches.heard if sign == "bookmarks" else watches.opened)(JOBS)
 
 
-def test_kopf_asks_anew_well_before_a_watch_counts_as_silent() -> None:
+def test_kopf_reopens_a_watch_well_before_a_watch_counts_as_silent() -> None:
     quiet = kopf_settings(WATCHED, LONGEST * QUIET_SHARE).watching.inactivity_timeout
     assert quiet == 70
     assert quiet + 30 < LONGEST, "the longest pause between two of kopf's tries fits"
@@ -112,21 +112,21 @@ def test_the_liveness_probe_notices_a_silent_watch_and_a_stuck_pass_within_150_s
         assert longest + late <= 150
 
 
-def test_only_a_watch_after_a_list_begins_anew() -> None:
+def test_only_a_watch_after_a_list_counts_as_relisted() -> None:
     watches = Watches(["Job"])
     watches.listed(JOBS)
     watches.opened(JOBS)
-    assert watches.take_anew() == {"Job"}
+    assert watches.take_relisted() == {"Job"}
     watches.opened(JOBS)
-    assert watches.take_anew() == set()
+    assert watches.take_relisted() == set()
     watches.listed(JOBS)
     watches.opened(JOBS)
-    assert watches.take_anew() == {"Job"}
+    assert watches.take_relisted() == {"Job"}
 
 
 def test_logins_that_follow_each_other_wait() -> None:
     clock = Clock()
-    brake = Brake(clock)
+    brake = LoginBrake(clock)
     pauses = []
     for _ in range(7):
         pauses.append(brake.pause())

@@ -334,14 +334,6 @@ def test_networks_can_be_listed_but_metadata_only_one_by_one() -> None:
     assert Gate(["169.254.169.254/32"]).allows("169.254.169.254")
 
 
-def test_private_networks_can_be_allowed_as_a_whole() -> None:
-    gate = Gate(allow_private=True)
-    assert gate.allows("10.1.2.3")
-    assert gate.allows("::1")
-    assert not gate.allows("169.254.169.254")
-    assert not gate.allows("169.254.1.1")
-
-
 class Names(AbstractResolver):
     """Knows one name, whose addresses the test decides."""
 

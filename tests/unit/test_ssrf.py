@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestServer
 from goservice import errors
 from goservice.cluster import client
 from goservice.sources.gate import Gate
-from goservice.sources.git import Git
+from goservice.sources.git import GitServers
 from goservice.watch.liveness import Watches
 from goservice.watch.login import session
 
@@ -199,8 +199,10 @@ async def server(address: str, location: str = "", port: int = 0) -> AsyncIterat
         yield running.port, heard
 
 
-def asking(turns: list[list[str]] | None = None, networks: tuple[str, ...] = ()) -> Git:
-    return Git(Gate(networks), allow_http=True, resolver=lambda: Names(turns), longest_seconds=5)
+def asking(turns: list[list[str]] | None = None, networks: tuple[str, ...] = ()) -> GitServers:
+    return GitServers(
+        Gate(networks), allow_http=True, resolver=lambda: Names(turns), longest_seconds=5
+    )
 
 
 @pytest.mark.parametrize("url", ADDRESSES)

@@ -66,14 +66,13 @@ async def test_replicas_are_handed_over_by_a_second_manager() -> None:
     assert world.owners(*DEPLOYMENT, "spec", "replicas") == {HANDOVER_MANAGER}
 
 
-async def test_another_managers_field_is_a_conflict_unless_forced() -> None:
+async def test_another_managers_field_is_taken_over() -> None:
     world = World()
     await world.apply(deployment(5))
     world.edit(*DEPLOYMENT, lambda d: d["spec"].update(replicas=2), manager="kubectl")
     assert world.owners(*DEPLOYMENT, "spec", "replicas") == {"kubectl"}
-    with pytest.raises(errors.Conflict, match=r"kubectl owns spec\.replicas"):
-        await world.apply(deployment(5), force=False)
     assert (await world.apply(deployment(5)))["spec"]["replicas"] == 5
+    assert world.owners(*DEPLOYMENT, "spec", "replicas") == {MANAGER}
 
 
 async def test_others_fields_stay_and_own_empty_parents_go() -> None:
@@ -176,7 +175,7 @@ async def test_orphans_stay() -> None:
     world = World()
     owner = await world.apply(deployment())
     await world.create(job(ownerReferences=[{"uid": owner["metadata"]["uid"]}]))
-    await world.delete(*DEPLOYMENT, uid=owner["metadata"]["uid"], propagation="Orphan")
+    await world.delete_orphaning(*DEPLOYMENT)
     assert "ownerReferences" not in world.all("Job")[0]["metadata"]
 
 

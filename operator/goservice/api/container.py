@@ -33,6 +33,7 @@ from goservice.quantity import amount
 Seconds = Annotated[int, Field(ge=0, le=86400)]
 
 QUALIFIED = rf"(({SUBDOMAIN})/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?"
+"""A qualified name: the key of a label or annotation, with or without a prefix."""
 
 LabelKey = Annotated[str, Text(QUALIFIED, 317, "a label key, such as app or example.com/app")]
 
@@ -45,7 +46,7 @@ LabelValue = Annotated[
     ),
 ]
 
-Key = Annotated[
+DataKey = Annotated[
     str,
     Text(
         r"\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*",
@@ -90,7 +91,7 @@ class KeyReference(Model):
 
     name: ObjectName
     """The object's name."""
-    key: Key
+    key: DataKey
     """The key in it."""
     optional: bool | None = None
     """Whether the pod may start without it."""

@@ -24,8 +24,8 @@ from goservice.api.resource import (
     Spec,
 )
 from goservice.api.status import Status
+from goservice.manifest import Manifest
 
-Manifest = dict[str, Any]
 Schema = dict[str, Any]
 
 _KEPT = (
@@ -85,7 +85,7 @@ def dump() -> str:
     """The definition as YAML, the same for the same types."""
     text = yaml.dump(definition(), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
     return (
-        "# Made from operator/goservice/spec by goservice.crd.dump(); a test holds them equal.\n"
+        "# Made from operator/goservice/api by goservice.api.crd.dump(); a test holds them equal.\n"
         + text
     )
 

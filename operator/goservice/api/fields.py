@@ -31,10 +31,13 @@ SEGMENT = r"\.?[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*"
 """One part of a path: `..`, `.` and the empty part are none."""
 
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+"""A host's name or IPv4 address, with or without a port."""
 
 REPOSITORY = r"([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?/)?[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*"
+"""An image repository, with or without a registry's host, as container runtimes parse it."""
 
 PLACEHOLDERS = ("COMMIT", "REVISION", "INPUTS", "NAME", "NAMESPACE")
+"""What $(…) may name in a tag or a variable's value; `names.expand` fills them in."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Rule:
     """One rule over several fields, in CEL for the API server and in Python for everyone else."""
 
     cel: str
+    """The rule as the API server evaluates it; `self` is the model."""
     message: str
+    """What the field must be, to be read after its path."""
     holds: Callable[[Any], bool]
+    """The same rule on the parsed model."""
     path: str = ""
     """The field that the message is about, relative to the model (`maxUnavailable`)."""
 
@@ -90,8 +96,11 @@ class Text:
     """A bounded string; `allowed` completes "must be …" in the error."""
 
     pattern: str
+    """A regular expression that the whole text must match, in RE2's syntax and Python's alike."""
     longest: int
+    """Characters at the most."""
     allowed: str
+    """What the text must be, in words."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -119,6 +128,15 @@ class Text:
         return value
 
 
+@dataclass(frozen=True)
+class Reserved:
+    """Marks a field of the status that nothing writes yet.
+
+    A field of a served version stays in the CRD; the docs leave it out, and its own description
+    says that nothing writes it. The first writer takes the mark off.
+    """
+
+
 def matches(pattern: str) -> str:
     """The call of CEL that tells whether a text is as a pattern has it.
 
@@ -133,10 +151,15 @@ class NumberOrText:
     """A whole number within bounds or a text; `allowed` completes "must be …" in the error."""
 
     lowest: int
+    """The least number."""
     highest: int
+    """The largest number."""
     pattern: str
+    """A regular expression that the whole text must match, in RE2's syntax and Python's alike."""
     longest: int
+    """Characters of the text at the most."""
     allowed: str
+    """What the value must be, in words."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -177,7 +200,9 @@ class OneOf:
     """A string out of a long closed list; `what` completes "must be …" in the error."""
 
     values: tuple[str, ...]
+    """The closed list."""
     what: str
+    """What the value must be, in words."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -266,6 +291,7 @@ PortOrName = Annotated[
 ]
 
 SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+"""A DNS subdomain (RFC 1123), as names of most Kubernetes objects are."""
 
 ObjectName = Annotated[
     str,
@@ -367,6 +393,7 @@ MirrorURL = Annotated[
 ]
 
 _PROXY = r"(https?://" + HOST + rf"(/{SEGMENT})*/?|direct|off)"
+"""One entry of a GOPROXY list."""
 
 ModuleProxy = Annotated[
     str,
@@ -387,8 +414,10 @@ VariableName = Annotated[
 ]
 
 _PLACEHOLDER = r"\$\((" + "|".join(PLACEHOLDERS) + r")\)"
+"""One placeholder in a text."""
 
 _ALLOWED = ", ".join(f"$({name})" for name in PLACEHOLDERS)
+"""The placeholders, as messages name them."""
 
 VariableValue = Annotated[
     str,

@@ -108,6 +108,7 @@ _WORDS = {
     "too_short": "must have at least {min_length} items, has {actual_length}",
     "enum": "must be {expected}, not {input}",
 }
+"""The message of each type of error that pydantic knows, in the API's words."""
 
 
 def _problems(error: ErrorDetails) -> list[Problem]:

@@ -43,20 +43,28 @@ from goservice.api.fields import (
 from goservice.api.reaches import Reaches
 
 GROUP = "goservice.dev"
+"""The API group, and the prefix of every annotation and label of the operator's own."""
 
 VERSION = "v1alpha1"
+"""The served version."""
 
 API_VERSION = f"{GROUP}/{VERSION}"
+"""Group and version, as a resource names them."""
 
 KIND = "GoService"
+"""The kind."""
 
 PLURAL = "goservices"
+"""The kind's name in paths and in RBAC."""
 
 NAME_PATTERN = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+"""A resource's name: a Service is called by it, whose name begins with a letter (RFC 1035)."""
 
 NAME_LONGEST = 40
+"""Characters of a resource's name: what the operator appends must stay below Kubernetes' 63."""
 
 NAMESPACE_PATTERN = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+"""A namespace's name (RFC 1123 label), of at most 63 characters."""
 
 
 class Git(Model):
@@ -226,8 +234,10 @@ class Disruption(Model):
 _SERVICE_PORT = (
     "(has({0}.servicePort) ? {0}.servicePort : ({0}.name == self[0].name ? 80 : {0}.port))"
 )
+"""CEL: the Service's port for a port of the list, 80 for the first where it names none."""
 
 _SERVICE_PORT_TWICE = "must not give the Service a port twice (80 for the first, else port)"
+"""The same message from the API server and from Python."""
 
 
 def _service_ports(ports: list[ContainerPort]) -> list[ContainerPort]:
@@ -365,10 +375,15 @@ class GoService:
     """One resource, parsed: identity, requests and spec."""
 
     namespace: str
+    """metadata.namespace."""
     name: str
+    """metadata.name."""
     uid: str
+    """metadata.uid; empty for a resource out of a file."""
     generation: int
+    """metadata.generation: the API server counts it up with each change of the spec."""
     spec: Spec
+    """The spec, with its defaults filled in."""
     rebuild_requested_at: str = ""
     """The value of the rebuild annotation; compared, never parsed."""
     restart_requested_at: str = ""
@@ -381,5 +396,7 @@ class GoService:
 
 
 REBUILD_ANNOTATION = f"{GROUP}/rebuild-requested-at"
+"""The annotation whose every new value asks for a build of the newest commit."""
 
 RESTART_ANNOTATION = f"{GROUP}/restart-requested-at"
+"""The annotation whose every new value asks for new pods of the same image."""

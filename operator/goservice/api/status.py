@@ -11,12 +11,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from goservice.api.fields import Model, Text, listing
+from goservice.api.fields import Model, Reserved, Text, listing
 
 Count = Annotated[int, Field(ge=0, le=2147483647)]
 Generation = Annotated[int, Field(ge=0, le=9007199254740991, json_schema_extra={"format": "int64"})]
 Sha = Annotated[str, Field(max_length=64)]
-Image = Annotated[str, Field(max_length=512)]
+ImageByDigest = Annotated[str, Field(max_length=512)]
 Moment = Annotated[str, Field(max_length=64)]
 Request = Annotated[str, Field(max_length=64)]
 
@@ -29,7 +29,7 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class Condition(Model):
+class StatusCondition(Model):
     """One finding about the service, in the shape of metav1.Condition."""
 
     type: Annotated[
@@ -110,7 +110,7 @@ class Built(Model):
 
     build: Annotated[str, Field(max_length=253)]
     """The build's name."""
-    image: Image | None = None
+    image: ImageByDigest | None = None
     """The image that it made, if it made one."""
     commit: Sha | None = None
     """The commit that it was made from."""
@@ -125,8 +125,8 @@ class RenderedDockerfile(Model):
 
     config_map: Annotated[str, Field(max_length=253)]
     """The ConfigMap with the keys Dockerfile and Dockerfile.dockerignore."""
-    hash: Annotated[str, Field(max_length=64)] | None = None
-    """The hash of its text."""
+    hash: Annotated[Annotated[str, Field(max_length=64)] | None, Reserved()] = None
+    """The hash of its text. Reserved: nothing writes it yet."""
 
 
 class Warned(Model):
@@ -143,13 +143,13 @@ class Status(Model):
 
     observed_generation: Generation | None = None
     """The generation of the resource that was acted upon last."""
-    conditions: Annotated[list[Condition], listing(("type",), max_length=16)] | None = None
+    conditions: Annotated[list[StatusCondition], listing(("type",), max_length=16)] | None = None
     """The findings. Ready sums them up; Reconciling and Stalled exist only while True."""
     commit: Commit | None = None
     """The newest commit that is known."""
-    latest_image: Image | None = None
+    latest_image: ImageByDigest | None = None
     """The image of the last successful build."""
-    serving_image: Image | None = None
+    serving_image: ImageByDigest | None = None
     """The image of the last Deployment that was rolled out completely."""
     build: BuildStatus | None = None
     """The newest build."""
@@ -171,5 +171,5 @@ class Status(Model):
     """The value of the annotation goservice.dev/rebuild-requested-at that was answered last."""
     last_handled_restart_at: Request | None = None
     """The value of the annotation goservice.dev/restart-requested-at that was answered last."""
-    warnings: Annotated[list[Warned], listing(max_length=16)] | None = None
-    """What works and should be looked at."""
+    warnings: Annotated[Annotated[list[Warned], listing(max_length=16)] | None, Reserved()] = None
+    """What works and should be looked at. Reserved: nothing writes it yet."""

@@ -36,7 +36,7 @@ FETCH, BUILD, PUSH = "fetch", "build", "push"
 TERMINATION_LOG = "/dev/termination-log"
 """The file whose text the kubelet shows as a container's termination message."""
 NOBODY = 65532
-"""Uid and gid of the containers that need to be nobody in particular."""
+"""User id and group id of the containers that need no other; no file of an image is theirs."""
 
 Explain = Callable[[str], tuple[Reason, str] | None]
 """From the end of a failed container's log to a reason and a message; None if it does not tell."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
 
 from goservice import names
 from goservice.api.build import Toolchain
@@ -20,9 +19,8 @@ from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
 from goservice.build import shell
 from goservice.build.signs import Sign, first_match
+from goservice.manifest import Manifest
 from goservice.settings import Settings
-
-Manifest = dict[str, Any]
 
 CONTAINER = "toolchain"
 """The container of the build's pod that lays out toolchain and caches."""
@@ -40,7 +38,7 @@ _SHARED_CACHE = "/cache/image"
 _SERVICE_CACHE = "/cache/service"
 """In this container: what the builds of this service keep; a build sees it as GOCACHE."""
 _OLDEST_MOUNTED_GO = (1, 21)
-"""The oldest Go that is mounted unasked: since it Go's programs need no C library, so that they run on any base."""
+"""The oldest version of Go that is mounted unasked: since it Go's programs need no C library, so that they run on any base."""
 
 _USER = 65532
 """The uid and gid of builds, as in Dockerfile.j2 and toolchain-keep.sh: not root, nobody's."""

@@ -20,6 +20,7 @@ from goservice.data import data_dir
 from goservice.errors import InvalidSpec, SettingsError
 
 NO_UID = "00000000-0000-0000-0000-000000000000"
+"""The uid of a service that is in no cluster, for the owner references that `render` prints."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 

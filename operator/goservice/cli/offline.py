@@ -25,7 +25,10 @@ from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
 
 SAMPLE_COMMIT = "0" * 40
+"""The commit to render for where --commit names none."""
+
 SAMPLE_DIGEST = "sha256:" + "0" * 64
+"""The digest of an image that is not built yet."""
 
 
 @click.command()

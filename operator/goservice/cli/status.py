@@ -14,12 +14,15 @@ from goservice.api.conditions import Type
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
-from goservice.cluster.protocol import Cluster, Manifest
+from goservice.cluster.protocol import Cluster
 from goservice.errors import Forbidden
-from goservice.manifest import find_condition
+from goservice.manifest import Manifest, find_condition
 
 COLOURS = {"True": "green", "False": "red"}
+"""The colour of a condition's status; Unknown is yellow."""
+
 LABEL = 9
+"""Characters of the column of labels, the spaces after them counted."""
 
 
 @click.command()

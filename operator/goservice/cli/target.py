@@ -24,7 +24,7 @@ from goservice import __version__
 from goservice.api import resource
 from goservice.cli.words import Trouble, fail
 from goservice.cluster.client import connect
-from goservice.cluster.protocol import Cluster, Manifest, Manifests
+from goservice.cluster.protocol import Cluster, Manifests
 from goservice.errors import (
     ClusterError,
     Forbidden,
@@ -34,10 +34,13 @@ from goservice.errors import (
     Unauthorized,
     Unavailable,
 )
+from goservice.manifest import Manifest
 
 COMPLETION_SECONDS = 3.0
+"""Seconds that the shell waits at the most for names of services."""
 
-Question = Callable[[Cluster, str], Awaitable[int]]
+ClusterCommand = Callable[[Cluster, str], Awaitable[int]]
+"""What a command does with a cluster and a namespace; it returns the exit code."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,11 @@ class Target:
     """Where a command's service is, as the user named it."""
 
     namespace: str | None = None
+    """The option --namespace."""
     kubeconfig: str | None = None
+    """The option --kubeconfig: the path of a file."""
     context: str | None = None
+    """The option --context: a name in the kubeconfig."""
 
     def where(self) -> str:
         """The namespace: the option's, else the kubeconfig context's, else default."""
@@ -72,7 +78,7 @@ class Target:
 
 
 def _tree(file: Path) -> dict[str, Any]:
-    """What a kubeconfig holds; nothing if it is none, which connecting will tell."""
+    """What a kubeconfig holds; nothing if it is none: connecting fails on it, in words."""
     try:
         tree = yaml.safe_load(file.read_bytes())
     except (OSError, yaml.YAMLError):
@@ -119,15 +125,15 @@ name_argument = click.argument("name", shell_complete=_names)
 optional_name_argument = click.argument("name", required=False, shell_complete=_names)
 
 
-def ask(target: Target, question: Question) -> NoReturn:
-    """Ask the cluster, end with the answer's code, or say in words why there is none."""
+def ask(target: Target, command: ClusterCommand) -> NoReturn:
+    """Connect, run the command and exit with its code; an error becomes one line and a code."""
 
-    async def answer() -> int:
+    async def connected() -> int:
         async with _connected(target) as cluster:
-            return await question(cluster, target.where())
+            return await command(cluster, target.where())
 
     try:
-        code = asyncio.run(answer())
+        code = asyncio.run(connected())
     except Trouble as error:
         fail(str(error), error.code)
     except (ClusterError, SettingsError) as error:
@@ -148,7 +154,7 @@ def _connected(target: Target) -> AbstractAsyncContextManager[Cluster]:
 
 
 def explained(error: ClusterError | SettingsError, target: Target) -> str:
-    """A refusal in words, and what to do about it."""
+    """An error in words, and what to do about it."""
     flags = "".join(
         f" --{name} {value}"
         for name, value in (("kubeconfig", target.kubeconfig), ("context", target.context))

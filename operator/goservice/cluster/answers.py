@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from goservice import errors
-
-Manifest = dict[str, Any]
+from goservice.manifest import Manifest
 
 _LONGEST_MESSAGE = 2000
+"""Characters of an error's text; a refused object may be quoted in it whole."""
+
 _NOT_IN_SCHEMA = "failed to create typed patch object"
+"""How an API server begins the refusal (500) of an apply with a field that its schema lacks."""
 
 
 def plain(manifest: Manifest) -> Manifest:
@@ -21,7 +22,7 @@ def plain(manifest: Manifest) -> Manifest:
 
 
 def decoded(what: str, data: bytes) -> Manifest:
-    """The object in an answer; `what` was asked for, in words."""
+    """The object in an answer's body; `what` names the request in messages."""
     try:
         answer = json.loads(data)
     except ValueError as error:
@@ -51,7 +52,7 @@ def refusal(what: str, code: int, headers: Mapping[str, str], data: bytes) -> er
 def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
     match code:
         case 500 if _NOT_IN_SCHEMA in said:
-            # What an apply says of a field that it does not know; asking again cannot help.
+            # The object is at fault, not the server: trying again cannot help.
             return errors.Invalid
         case 404:
             return errors.NotFound

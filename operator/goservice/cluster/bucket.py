@@ -1,4 +1,4 @@
-"""How fast the API server is asked."""
+"""The rate limit of requests to the API server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 
 class TokenBucket:
-    """At most `burst` at once and `qps` in the long run; served in the order of asking."""
+    """At most `burst` requests at once and `qps` a second in the long run, first come first served."""
 
     def __init__(
         self,
@@ -26,7 +26,7 @@ class TokenBucket:
         self._at = clock()
 
     async def take(self) -> None:
-        """Wait for a token. Tokens are promised in order, so nobody is overtaken."""
+        """Wait for a token. A debt is waited for by the one who makes it, so nobody is overtaken."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._qps)
         self._at = now

@@ -29,17 +29,25 @@ from goservice.cluster.bucket import TokenBucket
 from goservice.cluster.kinds import KINDS, path
 from goservice.cluster.protocol import (
     MANAGER,
-    Manifest,
     Manifests,
 )
+from goservice.manifest import Manifest
 from goservice.metrics import Metrics
 
 PAGE_SIZE = 100
+"""Objects in one page of a list: so many are held in memory at once."""
+
 _LIST_RESTARTS = 3
+"""Tries of a list whose continue token expires between two pages."""
 
 _JSON = "application/json"
+"""The content type of whole objects."""
+
 _APPLY = "application/apply-patch+yaml"
+"""The content type that makes a PATCH a server-side apply; JSON is YAML too."""
+
 _MERGE = "application/merge-patch+json"
+"""The content type that makes a PATCH a JSON merge patch."""
 
 
 class KubernetesCluster:
@@ -57,7 +65,7 @@ class KubernetesCluster:
     ) -> None:
         self._client = client
         self._bucket = TokenBucket(qps, burst)
-        self._places = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
         self._timeout = timeout
         self._metrics = metrics
 
@@ -98,13 +106,11 @@ class KubernetesCluster:
             if not position:
                 return
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
-        return await self._apply(manifest, "", manager, force)
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
+        return await self._apply(manifest, "", manager)
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        answer = await self._apply(manifest, "status", MANAGER, force)
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        answer = await self._apply(manifest, "status", MANAGER)
         wanted = manifest["metadata"].get("uid")
         if wanted and answer["metadata"].get("uid") != wanted:
             # The API server compares the uid in every apply but this one (custom resources).
@@ -114,15 +120,9 @@ class KubernetesCluster:
             )
         return answer
 
-    async def _apply(
-        self, manifest: Manifest, subresource: str, manager: str, force: bool
-    ) -> Manifest:
+    async def _apply(self, manifest: Manifest, subresource: str, manager: str) -> Manifest:
         kind, namespace, name = _address(manifest)
-        query = {
-            "fieldManager": manager,
-            "force": "true" if force else "false",
-            "fieldValidation": "Strict",
-        }
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
         answer = await self._request(
             "apply", kind, namespace, name, subresource, query=query, body=manifest
         )
@@ -139,19 +139,11 @@ class KubernetesCluster:
         answer = await self._request("patch", kind, namespace, name, query=query, body=body)
         return plain(answer)
 
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
         body: Manifest = {
             "apiVersion": "v1",
             "kind": "DeleteOptions",
-            "propagationPolicy": propagation,
+            "propagationPolicy": "Background",
         }
         if uid is not None:
             body["preconditions"] = {"uid": uid}
@@ -173,7 +165,7 @@ class KubernetesCluster:
             query["tailLines"] = str(tail_lines)
         what = f"reading the log of container {container} of Pod {namespace}/{pod}"
         where = path(KINDS["Pod"], namespace, pod, "log")
-        # A log may be followed for an hour: only connecting and silence of a finished one end it.
+        # A log that is followed may be silent for an hour: only connecting has a time limit then.
         limit = aiohttp.ClientTimeout(
             total=None, sock_connect=self._timeout, sock_read=None if follow else self._timeout
         )
@@ -225,8 +217,8 @@ class KubernetesCluster:
     ) -> Manifest:
         object_name = "" if verb in ("create", "list") else name
         where = path(KINDS[kind], namespace, object_name, subresource)
-        place = "/".join(part for part in (namespace, name) if part) or "all namespaces"
-        what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {place}"
+        target = "/".join(part for part in (namespace, name) if part) or "all namespaces"
+        what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {target}"
         return await self._exchange(verb, kind, what, where, query or {}, body)
 
     async def _exchange(
@@ -243,7 +235,7 @@ class KubernetesCluster:
         code = "none"
         await self._bucket.take()
         try:
-            async with self._places:
+            async with self._slots:
                 with _transport_errors(what):
                     answer = await self._send(
                         method, where, query, body, content_type, self._timeout
@@ -287,6 +279,7 @@ _METHODS = {
     "patch": ("PATCH", _MERGE),
     "delete": ("DELETE", _JSON),
 }
+"""The HTTP method and content type of each verb."""
 
 
 @contextlib.asynccontextmanager

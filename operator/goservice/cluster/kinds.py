@@ -1,4 +1,4 @@
-"""The kinds that are spoken of, how they are addressed, and what the operator may do with them."""
+"""The kinds that the operator uses, how they are addressed, and the verbs that it needs on them."""
 
 from __future__ import annotations
 

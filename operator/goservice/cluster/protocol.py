@@ -1,17 +1,21 @@
-"""What an API server can be asked, whether it is real or in memory."""
+"""The requests that an API server answers, whether it is real or in memory."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from goservice import names
+from goservice.manifest import Manifest
 
-Manifest = dict[str, Any]
 Manifests = list[Manifest]
 
 MANAGER = names.OPERATOR
+"""The field manager of every write but one: the handover."""
+
 HANDOVER_MANAGER = names.HANDOVER
+"""The field manager that holds `replicas` while it goes over to the autoscaler or comes back."""
+
 ONLY_NEW = "1"
 """A resourceVersion that no object has: an apply with it creates, and is refused (Conflict) for
 whatever is there already. etcd counts from 1, so its first object has version 2."""
@@ -45,17 +49,15 @@ class Cluster(Protocol):
         """
         ...
 
-    async def apply(
-        self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
-    ) -> Manifest:
-        """Server-side apply; creates what is not there."""
+    async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
+        """Server-side apply, forced: takes fields over from other managers; creates what is not there."""
         ...
 
-    async def apply_status(self, manifest: Manifest, *, force: bool = True) -> Manifest:
-        """Server-side apply of the status.
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Server-side apply of the status, forced.
 
         With a resourceVersion in it, it is refused (Conflict) for an object that changed or was
-        made anew; with a uid alone, a write to a recreated namesake is noticed afterwards.
+        recreated; with a uid alone, a write to a recreated namesake raises Conflict afterwards.
         """
         ...
 
@@ -67,16 +69,11 @@ class Cluster(Protocol):
         """JSON merge patch."""
         ...
 
-    async def delete(
-        self,
-        kind: str,
-        namespace: str,
-        name: str,
-        *,
-        uid: str | None,
-        propagation: str = "Background",
-    ) -> None:
-        """Delete an object; with a uid only that one, else Conflict."""
+    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
+        """Delete an object; with a uid only that one, else Conflict.
+
+        What it owns is deleted by the cluster's garbage collector afterwards.
+        """
         ...
 
     def logs(

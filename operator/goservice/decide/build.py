@@ -29,9 +29,9 @@ from goservice.settings import Settings
 TRIES = 5
 """Builds in a row that a platform failure may end before a person is called."""
 FIRST_DELAY = timedelta(seconds=30)
-"""Before the second try; doubled for each one after it."""
+"""Seconds before the second try; doubled for each one after it."""
 LONGEST_DELAY = timedelta(minutes=10)
-"""Before any try."""
+"""Minutes before any try, at the most."""
 
 
 class Phase(Enum):

@@ -17,7 +17,7 @@ from goservice.decide.observed import Lookup, Observed
 from goservice.manifest import clean, parse_time
 
 LOOKS = (timedelta(seconds=15), timedelta(seconds=60))
-"""How long after its start a pending build's events are asked for."""
+"""Seconds after its start when a pending build's events are asked for."""
 
 
 @dataclass(frozen=True)

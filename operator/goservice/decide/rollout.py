@@ -18,11 +18,11 @@ from goservice.manifest import Manifest, clean
 from goservice.objects.service import service_port
 
 LOOK_AFTER = timedelta(seconds=15)
-"""How long a rollout may stand still before its pods are asked for."""
+"""Seconds that a rollout may stand still before its pods are asked for."""
 
 
 @dataclass(frozen=True)
-class Rollout:
+class RolloutStep:
     """What the step found."""
 
     ready: Condition
@@ -57,13 +57,13 @@ def step(
     *,
     wanted: bool,
     touched: bool,
-) -> Rollout:
+) -> RolloutStep:
     """How the pods are doing. `touched`: this very pass changes the Deployment."""
     live = facts.deployment
     if not wanted:
-        return Rollout(Condition(Type.READY, "Unknown", Reason.RESOLVING), available(live))
+        return RolloutStep(Condition(Type.READY, "Unknown", Reason.RESOLVING), available(live))
     state = _state(service, observed, now, None if touched else live)
-    return Rollout(
+    return RolloutStep(
         state.ready,
         available(live),
         stuck=state.stuck,

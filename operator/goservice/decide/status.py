@@ -15,7 +15,7 @@ from goservice.build.outcome import Failed, Running, Succeeded
 from goservice.decide.build import BuildStep, Phase, logs_command
 from goservice.decide.facts import Attempt, Facts, LastStatus, last_status
 from goservice.decide.prune import HISTORY
-from goservice.decide.rollout import Rollout, url
+from goservice.decide.rollout import RolloutStep, url
 from goservice.decide.source import SourceStep
 from goservice.decide.writes import Event, Plan
 
@@ -34,7 +34,7 @@ def plan(
     now: datetime,
     source: SourceStep,
     build: BuildStep,
-    rollout: Rollout,
+    rollout: RolloutStep,
 ) -> Plan:
     """The plan that writes the status of a service that is at work."""
     ready, stalled, reconciling = _verdict(service, source, build, rollout)
@@ -98,7 +98,7 @@ def _events(before: LastStatus, after: LastStatus) -> tuple[Event, ...]:
 
 
 def _verdict(
-    service: GoService, source: SourceStep, build: BuildStep, rollout: Rollout
+    service: GoService, source: SourceStep, build: BuildStep, rollout: RolloutStep
 ) -> tuple[Condition, bool, bool]:
     """Ready, and whether the service is stalled or on its way."""
     if not source.pinned and not source.commit:
@@ -195,7 +195,7 @@ def history(service: GoService, facts: Facts) -> list[dict[str, Any]]:
     return newest[:HISTORY]
 
 
-def _rollout_fields(service: GoService, rollout: Rollout) -> dict[str, Any]:
+def _rollout_fields(service: GoService, rollout: RolloutStep) -> dict[str, Any]:
     fields: dict[str, Any] = {"selector": names.selector_text(service)}
     if service.spec.ports:
         fields["url"] = url(service)

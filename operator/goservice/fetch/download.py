@@ -20,17 +20,27 @@ from typing_extensions import override
 
 from goservice import redirects
 from goservice.api.conditions import Reason
-from goservice.fetch.git import Git, GitFailed
-from goservice.fetch.source import FULL_COMMIT, Refused, Source, shown
+from goservice.fetch.checkout import FULL_COMMIT, Checkout, Refused, shown
+from goservice.fetch.git import GitFailed, WorkTree
 
 FALLBACK_DEPTH = 50
-LEAST_FREE = 1024 * 1024
-LOOK_SECONDS = 10
-Say = Callable[[str], None]
+"""Commits of history that are fetched first where a server does not give out a single commit."""
 
+LEAST_FREE = 1024 * 1024
+"""Bytes. A volume with less space left counts as full, whatever git made of it."""
+
+LOOK_SECONDS = 10
+"""Seconds that the request may take which looks where a redirect leads."""
+
+Say = Callable[[str], None]
+"""Writes one line into the container's log."""
 
 _DISK_FULL = r"No space left on device|Disk quota exceeded"
+"""What git writes where the volume is full."""
+
 _KILLED = r"died of signal 9|[Oo]ut of memory"
+"""What git writes where it, or a helper of it, had too little memory."""
+
 _SIGNS: tuple[tuple[str, Reason, str], ...] = (
     (_KILLED, Reason.OUT_OF_MEMORY,
      "git ran out of memory: the commit holds files too large for the fetch container."),
@@ -51,9 +61,10 @@ _SIGNS: tuple[tuple[str, Reason, str], ...] = (
      "{host} does not accept a connection."),
     (r"", Reason.GIT_UNAVAILABLE, "{host} does not answer as a git server does."),
 )  # fmt: skip
+"""What git writes, what that means and the message for it; the first that matches counts."""
 
 
-def get(source: Source, git: Git, say: Say) -> None:
+def get(checkout: Checkout, git: WorkTree, say: Say) -> None:
     """Bring the commit into a new repository: alone if the server gives it so, else with history.
 
     Raises:
@@ -62,63 +73,64 @@ def get(source: Source, git: Git, say: Say) -> None:
     """
     git.run("init", "--quiet", "--template=", "--initial-branch=main")
     try:
-        ask(git, source.url, "--depth=1", source.commit)
+        fetch_refs(git, checkout.url, "--depth=1", checkout.commit)
     except GitFailed as failed:
-        # Old protocol: not at a branch's end. Missing: gone, or out of sight for some servers.
+        # Protocol version 0 refuses a commit that no ref points to ("unadvertised"). Other servers
+        # say the same words of a commit that is gone and of one that they hide.
         hidden = failed.says(r"unadvertised object")
         if not hidden and not failed.says(r"not our ref|want \S+ not valid|remote ref"):
             raise
         say("The server does not give the commit alone; fetching the revision's history")
-        _download_history(source, git, whole=bool(hidden))
-    kind = _kind(source.commit, git)
+        _download_history(checkout, git, whole=bool(hidden))
+    kind = _kind(checkout.commit, git)
     if kind != "commit":
         raise Refused(
             Reason.REVISION_NOT_FOUND,
-            f"{source.commit} is a {kind or 'missing object'}, not a commit: set "
+            f"{checkout.commit} is a {kind or 'missing object'}, not a commit: set "
             "spec.source.git.revision to a branch, the tag's name or a commit.",
         )
 
 
-def ask(git: Git, url: str, depth: str, *refs: str) -> None:
-    """Fetch something from a server, and nothing that it did not ask for."""
+def fetch_refs(git: WorkTree, url: str, depth: str, *refs: str) -> None:
+    """Fetch commits or refs from a server, without its other tags and submodules."""
     git.run("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", depth, "--", url, *refs)
 
 
-def _download_history(source: Source, git: Git, *, whole: bool) -> None:
+def _download_history(checkout: Checkout, git: WorkTree, *, whole: bool) -> None:
     """Fetch what the revision means until the commit is there.
 
     The repository was empty: whatever is in it afterwards is reachable from what was asked for.
     """
     found = False
-    for refs in _candidates(source.revision):
+    for refs in _candidates(checkout.revision):
         for depth in (f"--depth={FALLBACK_DEPTH}", "--unshallow"):
             try:
                 if depth == "--unshallow" and not (git.directory / "shallow").exists():
                     break
-                ask(git, source.url, depth, *refs)
+                fetch_refs(git, checkout.url, depth, *refs)
             except GitFailed as failed:
                 if not failed.says(r"couldn't find remote ref"):
                     raise
                 break
             found = True
-            if _kind(source.commit, git):
+            if _kind(checkout.commit, git):
                 return
             if not whole:
                 break
-    commit = source.commit
-    if FULL_COMMIT.fullmatch(source.revision):
+    commit = checkout.commit
+    if FULL_COMMIT.fullmatch(checkout.revision):
         message = (
             f"The repository does not have the commit {commit}: set spec.source.git.revision to "
             "a commit, branch or tag that it has."
         )
     elif not found:
         message = (
-            f"The repository has no branch or tag {source.revision or 'by default'}, and the "
+            f"The repository has no branch or tag {checkout.revision or 'by default'}, and the "
             f"commit {commit} cannot be had without: set spec.source.git.revision to one it has."
         )
     else:
         message = (
-            f"The commit {commit} is not in the history of {source.revision or 'the default branch'}"
+            f"The commit {commit} is not in the history of {checkout.revision or 'the default branch'}"
             " any more (it may have been rewritten): the revision is resolved again; set "
             "spec.source.git.revision if another one is meant."
         )
@@ -136,7 +148,7 @@ def _candidates(revision: str) -> list[list[str]]:
     return [[f"refs/heads/{revision}"], [f"refs/tags/{revision}"]]
 
 
-def _kind(name: str, git: Git) -> str:
+def _kind(name: str, git: WorkTree) -> str:
     """The type of an object that was fetched, empty if it was not."""
     try:
         return git.run("cat-file", "-t", name).strip()
@@ -144,7 +156,7 @@ def _kind(name: str, git: Git) -> str:
         return ""
 
 
-def check_out(source: Source, git: Git) -> None:
+def check_out(checkout: Checkout, git: WorkTree) -> None:
     """Write the commit's files, and make sure that they are the commit's.
 
     Raises:
@@ -152,7 +164,7 @@ def check_out(source: Source, git: Git) -> None:
         GitFailed: the machine did not do its part.
     """
     try:
-        git.run("checkout", "--quiet", "--force", "--detach", source.commit)
+        git.run("checkout", "--quiet", "--force", "--detach", checkout.commit)
     except GitFailed as failed:
         if failed.late or failed.says(f"{_DISK_FULL}|{_KILLED}") or _full(git.tree):
             raise
@@ -162,15 +174,15 @@ def check_out(source: Source, git: Git) -> None:
             "allowed or too long: rename it in the repository.",
         ) from failed
     head = git.run("rev-parse", "--verify", "HEAD").strip()
-    if head != source.commit:
+    if head != checkout.commit:
         raise Refused(
             Reason.REVISION_NOT_FOUND,
-            f"The checkout is at {shown(head, 40)} and not at {source.commit}.",
+            f"The checkout is at {shown(head, 40)} and not at {checkout.commit}.",
         )
 
 
-def explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
-    """Tell why git could not fetch: our words into the status, git's own into the log only."""
+def explained(failed: GitFailed, checkout: Checkout, git: WorkTree, say: Say) -> Refused:
+    """The refusal that a failed git command means; git's own words go into the log only."""
     for line in failed.output.splitlines()[-10:]:
         say(f"git: {line}")
     if failed.says(_DISK_FULL) or _full(git.tree):
@@ -178,7 +190,7 @@ def explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
     if failed.late:
         return Refused(
             Reason.GIT_UNAVAILABLE,
-            f"git did not end within {git.deadline_seconds:.0f} s: {source.host} is too slow, or "
+            f"git did not end within {git.deadline_seconds:.0f} s: {checkout.host} is too slow, or "
             "the repository too large.",
         )
     reason, message, found = next(
@@ -186,14 +198,14 @@ def explained(failed: GitFailed, source: Source, git: Git, say: Say) -> Refused:
         for pattern, reason, message in _SIGNS
         if (found := failed.says(pattern))
     )
-    words = {"host": source.host, **found.groupdict()}
+    words = {"host": checkout.host, **found.groupdict()}
     if "{redirected}" in message:
-        words["redirected"] = redirects.refusal(source.host, *_redirect(source.url))
+        words["redirected"] = redirects.refusal(checkout.host, *_redirect(checkout.url))
     return Refused(reason, message.format(**words))
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows nothing: a redirect is an error, which has its headers."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: it becomes an HTTPError, which carries the Location header."""
 
     @override
     def redirect_request(self, *_: Any) -> None:
@@ -201,19 +213,24 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 def _redirect(url: str) -> tuple[str, str]:
-    """The question that git asked, and where the server leads it: git does not tell."""
-    question = f"{url.rstrip('/')}{redirects.QUESTION}?service=git-upload-pack"
+    """The URL that git requested, and the Location that the server redirects it to; "" if unknown.
+
+    The request is made again, since git does not print the Location.
+    """
+    requested = f"{url.rstrip('/')}{redirects.INFO_REFS}?service=git-upload-pack"
     certificates = os.environ.get("GIT_SSL_CAINFO")
     try:
         context = ssl.create_default_context(cafile=certificates)
-        opener = urllib.request.build_opener(_Stay, urllib.request.HTTPSHandler(context=context))
-        with opener.open(question, timeout=LOOK_SECONDS):
-            return question, ""
+        opener = urllib.request.build_opener(
+            _NoRedirects, urllib.request.HTTPSHandler(context=context)
+        )
+        with opener.open(requested, timeout=LOOK_SECONDS):
+            return requested, ""
     except urllib.error.HTTPError as error:
         with error:
-            return question, error.headers.get("Location", "")
+            return requested, error.headers.get("Location", "")
     except (OSError, ValueError, http.client.HTTPException):
-        return question, ""
+        return requested, ""
 
 
 def _full(tree: Path) -> bool:
@@ -229,7 +246,7 @@ def _disk_full() -> Refused:
 
 
 def unwritable(error: OSError) -> Refused:
-    """Tell why a file or folder of the tree could not be written or read."""
+    """The refusal for a file or folder of the tree that could not be written or read."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full()
     return Refused(

@@ -16,7 +16,11 @@ from pathlib import Path
 from goservice.errors import GoServiceError
 
 DEADLINE_SECONDS = 900.0
+"""Seconds that one git command may take."""
+
 MOST_OUTPUT = 64 * 1024
+"""Bytes of a command's output that are kept; the rest is read and dropped."""
+
 _CONFIGURATION = {
     "advice.detachedHead": "false",
     # Larger files are streamed, so that a huge one does not end the container for its memory.
@@ -43,6 +47,8 @@ _CONFIGURATION = {
     "submodule.recurse": "false",
     "transfer.fsckObjects": "true",
 }
+"""git's whole configuration, given to every command with -c."""
+
 _ENVIRONMENT = {
     "GIT_ALLOW_PROTOCOL": "https:http",
     "GIT_ASKPASS": "",
@@ -53,11 +59,16 @@ _ENVIRONMENT = {
     "GIT_TERMINAL_PROMPT": "0",
     # Where no .netrc can be: curl reads one by itself.
     "HOME": "/nonexistent",
-    # git's words are told apart below.
+    # git's messages are matched against patterns, which are English.
     "LC_ALL": "C",
 }
+"""Variables that every git command gets, whatever the container has."""
+
 _KEPT = ("PATH", "TMPDIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Variables of the container that git gets too: where programs, space and certificates are."""
+
 _PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")  # fmt: skip
+"""Variables of the container that name its HTTP proxy. HTTP_PROXY is none of them: curl ignores it."""
 
 
 class GitFailed(GoServiceError):
@@ -65,11 +76,11 @@ class GitFailed(GoServiceError):
 
     def __init__(self, output: str, *, late: bool = False) -> None:
         super().__init__(output)
-        # Lines of the server's own must not decide what the failure is called.
+        # What the server wrote (git marks it with remote:) must not decide the failure's reason.
         own = [line for line in output.splitlines() if not line.startswith("remote:")]
         self.output = "\n".join(own)
         self.late = late
-        """It was ended because it took too long."""
+        """Whether it was killed because it took longer than the deadline."""
 
     def says(self, pattern: str) -> re.Match[str] | None:
         """Whether git itself wrote something like this."""
@@ -77,11 +88,13 @@ class GitFailed(GoServiceError):
 
 
 @dataclass(frozen=True)
-class Git:
-    """Git in one tree, with no configuration but ours."""
+class WorkTree:
+    """A folder in which git commands are run, with no configuration but ours."""
 
     tree: Path
+    """The folder that the files are checked out into, absolute."""
     deadline_seconds: float = DEADLINE_SECONDS
+    """Seconds that one command may take."""
 
     @property
     def directory(self) -> Path:
@@ -113,7 +126,7 @@ class Git:
             try:
                 output, errors, late = _read(process, self.deadline_seconds)
             except SystemExit:
-                # The container is being ended; waiting for git would take its whole grace period.
+                # SIGTERM came: waiting for git would take the pod's whole grace period.
                 os.killpg(process.pid, signal.SIGKILL)
                 raise
         if late or process.returncode != 0:
@@ -130,7 +143,7 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, bool]:
-    """Both outputs, the beginning of the first and the end of the second, and if it was ended."""
+    """The first 64 KiB of stdout, the end of stderr, and whether the process ran out of time."""
     assert process.stdout is not None
     assert process.stderr is not None
     end = time.monotonic() + seconds
@@ -144,7 +157,7 @@ def _read(process: subprocess.Popen[bytes], seconds: float) -> tuple[str, str, b
             left = end - time.monotonic()
             ready = selector.select(left) if left > 0 else []
             if not ready:
-                # git's helpers hold the pipes too: the whole group goes.
+                # git's helpers hold the pipes open too: kill the whole process group.
                 os.killpg(process.pid, signal.SIGKILL)
                 late = True
                 break

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goservice.api.conditions import Reason
-from goservice.fetch.source import LONGEST_PATH, Refused, shown
+from goservice.fetch.checkout import LONGEST_PATH, Refused, shown
 
 MOST_HOPS = 255
+"""Links that are followed from one link on; a longer chain counts as a circle. Linux follows 40."""
+
 DEEPEST = 200
+"""Folders below one another; whoever walks them by recursion is stopped by Python at 1000 calls."""
 
 
 def check(tree: Path) -> None:
@@ -24,9 +27,9 @@ def check(tree: Path) -> None:
         Refused: there is one.
     """
     root = os.fspath(tree)
-    for entry, place in _entries(root):
-        if entry.is_symlink() and _leaves(root, place):
-            link = shown(place, LONGEST_PATH)
+    for entry, path in _entries(root):
+        if entry.is_symlink() and _leaves(root, path):
+            link = shown(path, LONGEST_PATH)
             target = shown(os.readlink(entry.path), LONGEST_PATH)  # noqa: PTH115
             raise Refused(
                 Reason.UNSAFE_SOURCE,
@@ -39,18 +42,18 @@ def _entries(root: str) -> Iterator[tuple[os.DirEntry[str], str]]:
     """Everything below a folder and its path from there; names need not be valid UTF-8."""
     waiting = [(root, "")]
     while waiting:
-        folder, place = waiting.pop()
-        if place.count("/") > DEEPEST:
+        folder, path = waiting.pop()
+        if path.count("/") > DEEPEST:
             raise Refused(
                 Reason.UNSAFE_SOURCE,
-                f"The folder {shown(place, LONGEST_PATH)} is more than {DEEPEST} folders deep: "
+                f"The folder {shown(path, LONGEST_PATH)} is more than {DEEPEST} folders deep: "
                 "move it up, or remove it.",
             )
         with os.scandir(folder) as found:
             for entry in found:
-                yield entry, place + entry.name
+                yield entry, path + entry.name
                 if entry.is_dir(follow_symlinks=False):
-                    waiting.append((entry.path, f"{place}{entry.name}/"))
+                    waiting.append((entry.path, f"{path}{entry.name}/"))
 
 
 def _leaves(root: str, link: str) -> bool:

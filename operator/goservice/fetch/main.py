@@ -2,7 +2,7 @@
 
 It needs nothing but git and files. What the repository says is material, never an instruction: git
 runs without any configuration but ours, no link may leave the tree, and nothing that the server or
-the repository wrote reaches the report but a commit's own facts, go.mod's two lines and names of
+the repository wrote reaches the report but a commit's own facts, go.mod's go line and names of
 files, cleaned and capped. It never builds anything and never follows a submodule.
 """
 
@@ -22,14 +22,21 @@ from typing import NoReturn
 
 from goservice.api.conditions import Reason
 from goservice.fetch import download, links, module
+from goservice.fetch.checkout import Checkout, Refused, check_arguments, shown
 from goservice.fetch.download import Say
-from goservice.fetch.git import Git, GitFailed
-from goservice.fetch.source import Refused, Source, check_arguments, shown
+from goservice.fetch.git import GitFailed, WorkTree
 
 LONGEST_REPORT = 4000
+"""Bytes of the report. The kubelet cuts a container's termination message at 4096."""
+
 LONGEST_MESSAGE = 490
+"""Bytes of a refusal. The operator shows its first 500 characters."""
+
 LONGEST_SUBJECT = 200
+"""Bytes of the commit's first line that are reported."""
+
 LONGEST_AUTHOR = 100
+"""Bytes of the author's name that are reported."""
 
 
 def main(
@@ -49,13 +56,13 @@ def main(
     def say(text: str) -> None:
         _print(f"{time.monotonic() - started:7.2f} s  {shown(text, 2000)}")
 
-    source = Source(
+    checkout = Checkout(
         url, commit.lower(), revision or "", directory or ".", package or ".", go_version or ""
     )
     report: dict[str, str]
     try:
         with _ending_at_once():
-            report = fetch(source, Git(Path(into).absolute()), say)
+            report = fetch(checkout, WorkTree(Path(into).absolute()), say)
         code = 0
     except Refused as refused:
         report = {
@@ -74,38 +81,38 @@ def main(
     return code
 
 
-def fetch(source: Source, git: Git, say: Say) -> dict[str, str]:
+def fetch(checkout: Checkout, git: WorkTree, say: Say) -> dict[str, str]:
     """The report on the commit, which is then in the tree, without git's own files.
 
     Raises:
         Refused: the source cannot be fetched, or cannot be built as the service says.
     """
-    check_arguments(source)
+    check_arguments(checkout)
     try:
         _make_empty(git.tree)
-        say(f"Fetching {source.commit} from {source.host}")
-        download.get(source, git, say)
+        say(f"Fetching {checkout.commit} from {checkout.host}")
+        download.get(checkout, git, say)
         say("Checking the files out")
-        download.check_out(source, git)
-        report = _facts(source.commit, git)
+        download.check_out(checkout, git)
+        report = _facts(checkout.commit, git)
         shutil.rmtree(git.directory)
         say("Checking links")
         links.check(git.tree)
         say("Checking the module and its main package")
-        go, toolchain = module.check_module(source, git.tree)
-        module.check_package(source, git.tree)
+        go = module.check_module(checkout, git.tree)
+        module.check_package(checkout, git.tree)
     except GitFailed as failed:
-        raise download.explained(failed, source, git, say) from failed
+        raise download.explained(failed, checkout, git, say) from failed
     except OSError as error:
         raise download.unwritable(error) from error
     say(f"Done: {report['subject']}")
-    return report | {"go": go, "toolchain": toolchain}
+    return report | {"go": go}
 
 
 def _make_empty(tree: Path) -> None:
-    """Begin anew: a pod that is restarted on its node finds what it left behind.
+    """Empty the folder: a container that is restarted finds what its first try left in the volume.
 
-    Only a volume is emptied, so that a wrong argument by hand deletes nobody's work.
+    Only a mount point is emptied, so that a wrong argument by hand deletes nobody's work.
     """
     tree.mkdir(parents=True, exist_ok=True)
     left = list(tree.iterdir())
@@ -122,7 +129,7 @@ def _make_empty(tree: Path) -> None:
             path.unlink()
 
 
-def _facts(commit: str, git: Git) -> dict[str, str]:
+def _facts(commit: str, git: WorkTree) -> dict[str, str]:
     """When the commit was made, by whom, and its first line."""
     written = git.run("log", "-1", "--no-show-signature", "--format=%ct%x00%an%x00%s", commit)
     seconds, _, rest = written.partition("\0")
@@ -141,7 +148,7 @@ def _facts(commit: str, git: Git) -> dict[str, str]:
 
 @contextmanager
 def _ending_at_once() -> Iterator[None]:
-    """Obey SIGTERM, which the kernel keeps from a container's first process unless it asks."""
+    """Exit on SIGTERM: the kernel does not deliver it to a process 1 that has no handler for it."""
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
         sys.exit(128 + signal.SIGTERM)

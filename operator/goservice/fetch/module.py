@@ -8,46 +8,52 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from goservice.api.conditions import Reason
-from goservice.fetch.source import LONGEST_PATH, Refused, Source, shown
+from goservice.fetch.checkout import LONGEST_PATH, Checkout, Refused, shown
 
 MOST_FOUND = 5
+"""Other folders that a message names at the most."""
+
 _GO_VERSION = re.compile(
     r"(?P<major>[0-9]{1,4})\.(?P<minor>[0-9]{1,4})"
     r"(?:\.(?P<patch>[0-9]{1,4})|(?P<stage>beta|rc)(?P<number>[0-9]{1,4}))?"
 )
-_TOOLCHAIN = re.compile(r"default|go[0-9][0-9A-Za-z.+-]{0,40}")
+"""A version as a go line may have it: 1.26, 1.26.1, 1.27rc2."""
+
 _PACKAGE_CLAUSE = re.compile(
     r"\ufeff?(?P<lead>(?:\s+|//[^\n]*\n|/\*.*?\*/)*+)package\s+(?P<name>\w+)", re.DOTALL
 )
+"""A Go file's package clause, after nothing but white space and comments."""
+
 _IGNORED = re.compile(r"^//(?:go:build|[ \t]*\+build)[ \t]+ignore[ \t\r]*$", re.MULTILINE)
+"""A build constraint that takes the file out of every build: `//go:build ignore`."""
 
 
-def check_module(source: Source, tree: Path) -> tuple[str, str]:
-    """The go and toolchain lines of the module's go.mod.
+def check_module(checkout: Checkout, tree: Path) -> str:
+    """The go line of the module's go.mod; empty if there is none that Go would accept.
 
     Raises:
         Refused: there is no go.mod, or it asks for a newer Go than the builder has.
     """
-    file = tree / source.directory / "go.mod"
+    file = tree / checkout.directory / "go.mod"
     if not file.is_file():
-        raise Refused(Reason.NO_GO_MOD, _no_go_mod(source, tree))
-    go, toolchain = module_lines(_text(file, 1024 * 1024))
-    if source.go_version and newer(go, source.go_version):
+        raise Refused(Reason.NO_GO_MOD, _no_go_mod(checkout, tree))
+    go = go_line(_text(file, 1024 * 1024))
+    if checkout.go_version and newer(go, checkout.go_version):
         raise Refused(
             Reason.GO_VERSION_TOO_OLD,
             f"go.mod asks for Go {go} (its line: go {go}) and the builder has Go "
-            f"{shown(source.go_version, 20)}, which may not download another one "
+            f"{shown(checkout.go_version, 20)}, which may not download another one "
             "(GOTOOLCHAIN=local): set spec.build.builderImage to an image with Go "
             f"{go} or newer, or lower the go line.",
         )
-    return go, toolchain
+    return go
 
 
-def _no_go_mod(source: Source, tree: Path) -> str:
-    folder = tree / source.directory
+def _no_go_mod(checkout: Checkout, tree: Path) -> str:
+    folder = tree / checkout.directory
     place = (
-        "folder " + shown(source.directory, LONGEST_PATH)
-        if source.directory != "."
+        "folder " + shown(checkout.directory, LONGEST_PATH)
+        if checkout.directory != "."
         else "the repository's root"
     )
     if folder.is_dir():
@@ -68,10 +74,9 @@ def _submodules(tree: Path) -> str:
     return " Submodules are not fetched." if (tree / ".gitmodules").exists() else ""
 
 
-def module_lines(text: str) -> tuple[str, str]:
-    """The go and toolchain lines of a go.mod, each empty if there is none that Go would accept."""
-    lines = {"go": "", "toolchain": ""}
-    patterns = {"go": _GO_VERSION, "toolchain": _TOOLCHAIN}
+def go_line(text: str) -> str:
+    """The go line of a go.mod, such as 1.26.1; empty if there is none that Go would accept."""
+    found = ""
     block = False
     for line in text.splitlines():
         words = re.findall(r'"[^"]*"|`[^`]*`|//.*|[()]|(?:(?!//)[^\s"`()])+', line)
@@ -81,10 +86,10 @@ def module_lines(text: str) -> tuple[str, str]:
             block = words[:1] != [")"]
         elif words[-1:] == ["("]:
             block = True
-        elif len(words) == 2 and words[0] in lines and not lines[words[0]]:
+        elif len(words) == 2 and words[0] == "go" and not found:
             value = words[1].strip('"`')
-            lines[words[0]] = value if patterns[words[0]].fullmatch(value) else ""
-    return lines["go"], lines["toolchain"]
+            found = value if _GO_VERSION.fullmatch(value) else ""
+    return found
 
 
 def newer(line: str, builder: str) -> bool:
@@ -93,10 +98,10 @@ def newer(line: str, builder: str) -> bool:
     A line without a patch is content with any release of its minor version, and a builder whose
     patch is unknown may be the newest one.
     """
-    asked, has = _GO_VERSION.fullmatch(line), _GO_VERSION.fullmatch(builder)
-    if not asked or not has:
+    wanted, has = _GO_VERSION.fullmatch(line), _GO_VERSION.fullmatch(builder)
+    if not wanted or not has:
         return False
-    return _rank(asked, -3) > _rank(has, 10_000)
+    return _rank(wanted, -3) > _rank(has, 10_000)
 
 
 def _rank(version: re.Match[str], unknown: int) -> tuple[int, ...]:
@@ -105,19 +110,19 @@ def _rank(version: re.Match[str], unknown: int) -> tuple[int, ...]:
     return int(version["major"]), int(version["minor"]), last, int(version["number"] or 0)
 
 
-def check_package(source: Source, tree: Path) -> None:
+def check_package(checkout: Checkout, tree: Path) -> None:
     """Refuse a package that go build would make no program of.
 
     Raises:
         Refused: it is not there, belongs to another module or is not a main package.
     """
-    module = tree / source.directory
-    folder = module / source.package
+    module = tree / checkout.directory
+    folder = module / checkout.package
     name = package_name(folder) if folder.is_dir() else None
     other = _other_module(module, folder, tree)
     if name == "main" and not other:
         return
-    package = f"spec.build.package: {shown(source.package, LONGEST_PATH)}"
+    package = f"spec.build.package: {shown(checkout.package, LONGEST_PATH)}"
     if not folder.is_dir():
         what = f"{package} is no folder of the module.{_submodules(tree)}"
     elif other:

@@ -8,8 +8,6 @@ from typing import Any
 
 from goservice.manifest import parse_time
 
-Manifest = Mapping[str, Any]
-
 
 @dataclass(frozen=True)
 class Finished:
@@ -25,7 +23,9 @@ class Finished:
     """From its Job's creation to its end; None where the Job does not tell."""
 
 
-def newly_finished(before: Manifest, status: Manifest, jobs: Iterable[Manifest]) -> list[Finished]:
+def newly_finished(
+    before: Mapping[str, Any], status: Mapping[str, Any], jobs: Iterable[Mapping[str, Any]]
+) -> list[Finished]:
     """The builds that the new status records and the old one did not."""
     known = {item["build"] for item in before.get("history") or ()}
     new = [item for item in status.get("history") or () if item["build"] not in known]

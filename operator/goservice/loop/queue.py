@@ -18,17 +18,22 @@ from typing import Generic, TypeVar
 from goservice.metrics import Metrics
 
 FIRST_DELAY = 1.0
-LONGEST_DELAY = 300.0
-JITTER = 0.2
+"""Seconds until a key that failed once is tried again; each further failure doubles them."""
 
-Key = TypeVar("Key", bound=Hashable)
+LONGEST_DELAY = 300.0
+"""Seconds between tries of a key that fails for long, but for JITTER."""
+
+JITTER = 0.2
+"""Share by which a delay is shortened or lengthened, so that keys do not come back together."""
+
+AnyKey = TypeVar("AnyKey", bound=Hashable)
 
 
 class ClosedError(Exception):
     """The queue was shut down: there will be no more keys."""
 
 
-class Queue(Generic[Key]):
+class Queue(Generic[AnyKey]):
     """A keyed, debouncing work queue with delays and per-key backoff, for one event loop."""
 
     def __init__(
@@ -41,13 +46,13 @@ class Queue(Generic[Key]):
         self._clock = clock
         self._chance = chance
         self._metrics = metrics
-        self._pending: dict[Key, float] = {}
-        self._busy: dict[Key, float] = {}
-        self._dirty: set[Key] = set()
-        self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []
+        self._pending: dict[AnyKey, float] = {}
+        self._busy: dict[AnyKey, float] = {}
+        self._dirty: set[AnyKey] = set()
+        self._due: dict[AnyKey, float] = {}
+        self._heap: list[tuple[float, int, AnyKey]] = []
         self._entries = 0
-        self._failures: dict[Key, int] = {}
+        self._failures: dict[AnyKey, int] = {}
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -66,7 +71,7 @@ class Queue(Generic[Key]):
         """Whether `shutdown` was called."""
         return self._closed
 
-    def add(self, key: Key) -> None:
+    def add(self, key: AnyKey) -> None:
         """Ask for a pass over the key; asking again before it starts changes nothing."""
         if self._closed or key in self._pending:
             return
@@ -76,8 +81,8 @@ class Queue(Generic[Key]):
         self._pending[key] = self._clock()
         self._notice()
 
-    def add_after(self, key: Key, seconds: float) -> None:
-        """Ask for a pass in some seconds; of two such wishes the earlier one is kept."""
+    def add_after(self, key: AnyKey, seconds: float) -> None:
+        """Ask for a pass in some seconds; of two delays of one key the earlier one counts."""
         if self._closed:
             return
         if seconds <= 0:
@@ -92,10 +97,10 @@ class Queue(Generic[Key]):
         heapq.heappush(self._heap, (due, self._entries, key))
         self._notice()
 
-    def retry(self, key: Key, at_least: float = 0.0) -> float:
+    def retry(self, key: AnyKey, at_least: float = 0.0) -> float:
         """Ask for a pass after the key's next backoff, and say how many seconds that is.
 
-        `at_least` is what a server asked to wait.
+        `at_least` is how many seconds a server asked to wait (Retry-After).
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
@@ -105,15 +110,11 @@ class Queue(Generic[Key]):
         self.add_after(key, delay)
         return delay
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: AnyKey) -> None:
         """End the key's backoff: its next failure starts from the first delay."""
         self._failures.pop(key, None)
 
-    def failures(self, key: Key) -> int:
-        """How often the key was retried since it was last forgotten."""
-        return self._failures.get(key, 0)
-
-    async def get(self) -> Key:
+    async def get(self) -> AnyKey:
         """The next key, which is the caller's until `done`.
 
         Raises:
@@ -132,8 +133,8 @@ class Queue(Generic[Key]):
             except TimeoutError:
                 continue
 
-    def take(self) -> Key | None:
-        """The next key if one waits now; for `get`, and for simulations with their own clock."""
+    def take(self) -> AnyKey | None:
+        """The next key if one waits now; for `get`, and for tests with their own clock."""
         self._promote()
         if self._closed or not self._pending:
             return None
@@ -148,11 +149,12 @@ class Queue(Generic[Key]):
 
     def next_due(self) -> float | None:
         """Seconds until the next delayed key is due; None if there is none."""
+        # An entry whose key is due at another time by now was replaced by an earlier one.
         while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
 
-    def done(self, key: Key) -> None:
+    def done(self, key: AnyKey) -> None:
         """Give a key back; if it was added meanwhile, it waits again."""
         self._busy.pop(key, None)
         if key in self._dirty:

@@ -44,9 +44,9 @@ from goservice.settings import Settings
 log = logging.getLogger(__name__)
 
 REMEMBERED_LOOKUPS = 8
-"""Lookups of one service whose answers are kept; the oldest goes."""
+"""Answered list requests of one service that are kept; the oldest goes."""
 REFUSED_FOR = timedelta(seconds=60)
-"""For how long a refusal is told before the writes are tried again."""
+"""Seconds that a refusal stays in the status before the writes are tried again."""
 
 
 class Repositories(Protocol):

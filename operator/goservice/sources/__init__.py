@@ -1,1 +1,1 @@
-"""The newest commit of each repository and revision, asked once for all services that share it."""
+"""The newest commit of each repository and revision, polled once for all services that share it."""

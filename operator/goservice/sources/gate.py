@@ -1,4 +1,4 @@
-"""Whom the operator may ask: a resource must not make it reach what its author cannot."""
+"""Which servers the operator may connect to: a resource must not make it reach what its author cannot."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing_extensions import override
 
 from goservice.errors import SourceForbidden
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 METADATA: Final = frozenset(
     ipaddress.ip_address(text)
@@ -32,26 +32,25 @@ METADATA: Final = frozenset(
 )
 """Where clouds hand out credentials. Refused whatever is allowed, unless listed one by one."""
 
-_EMBEDDING = ipaddress.IPv6Network("64:ff9b::/96")
-_GIVEN_OUT = ipaddress.IPv6Network("2000::/3")
-"""Of IPv6 only this is given to public hosts. Python calls old forms outside of it global, too."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""IPv6 addresses whose last 32 bits are the IPv4 address that a NAT64 gateway connects to."""
+
+_PUBLIC_IPV6 = ipaddress.IPv6Network("2000::/3")
+"""The only part of IPv6 that public hosts get addresses of; Python's is_global is true of more."""
 
 
 class Gate:
-    """Which addresses may be asked: public ones, and those that the platform lists."""
+    """Which addresses may be connected to: public ones, and those that the platform lists."""
 
-    def __init__(
-        self, allowed_networks: Iterable[str] = (), *, allow_private: bool = False
-    ) -> None:
-        self._networks: list[Network] = [ipaddress.ip_network(text) for text in allowed_networks]
-        self._allow_private = allow_private
+    def __init__(self, allowed_networks: Iterable[str] = ()) -> None:
+        self._networks: list[IPNetwork] = [ipaddress.ip_network(text) for text in allowed_networks]
 
     def allows(self, text: str) -> bool:
-        """Whether an address may be asked."""
+        """Whether an IP address may be connected to."""
         address = ipaddress.ip_address(text.partition("%")[0])
         return all(self._allows(form) for form in _forms(address))
 
-    def _allows(self, address: Address) -> bool:
+    def _allows(self, address: IPAddress) -> bool:
         listed = [network for network in self._networks if address in network]
         if address in METADATA:
             return any(network.num_addresses == 1 for network in listed)
@@ -59,17 +58,17 @@ class Gate:
             return True
         if address.is_multicast or address.is_unspecified or address.is_link_local:
             return False
-        return _public(address) or self._allow_private
+        return _public(address)
 
 
-def _public(address: Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address) and address not in _EMBEDDING:
-        return address.is_global and address in _GIVEN_OUT
+def _public(address: IPAddress) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and address not in _NAT64:
+        return address.is_global and address in _PUBLIC_IPV6
     return address.is_global
 
 
 def written_out(host: str) -> str | None:
-    """The address that a host is in any notation that a resolver takes: 127.1, 2130706433, 0x7f.1.
+    """The IP address that a host stands for in any notation that a resolver takes: 127.1, 0x7f.1.
 
     None if it is a name.
     """
@@ -80,14 +79,14 @@ def written_out(host: str) -> str | None:
     return None
 
 
-def _forms(address: Address) -> list[Address]:
-    """What an address means: an IPv6 address may carry an IPv4 one, which is what is reached."""
+def _forms(address: IPAddress) -> list[IPAddress]:
+    """The address and those inside it: an IPv6 address may embed an IPv4 one, which is reached."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
     if address.ipv4_mapped:
         return [address.ipv4_mapped]
-    inner: list[Address] = [address]
-    if address in _EMBEDDING:
+    inner: list[IPAddress] = [address]
+    if address in _NAT64:
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
     if address.sixtofour:
         inner.append(address.sixtofour)

@@ -1,4 +1,4 @@
-"""One question to a git server: one GET of `info/refs`, to an address that was checked first.
+"""One request to a git server: one GET of `info/refs`, to an address that was checked first.
 
 Messages are the operator's own and the same for the same fault: nothing of the answer is shown.
 """
@@ -20,14 +20,20 @@ from goservice.sources.gate import CheckedResolver, Gate, forbidden, written_out
 from goservice.sources.refs import Refs, is_commit
 
 CONCURRENCY = 10
+"""Requests to git servers that run at once."""
+
 LONGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of one answer: some 200 000 branches and tags."""
+
 LONGEST_SECONDS = 20.0
+"""Seconds that one request may take, from the look-up of the host to the answer's end."""
 
 _CONTENT_TYPE = "application/x-git-upload-pack-advertisement"
+"""What a server that speaks git's smart HTTP protocol answers with."""
 
 
-class Git:
-    """Asks git servers, through connections that are kept for a while."""
+class GitServers:
+    """Requests to git servers, over connections that are kept open for a while."""
 
     def __init__(
         self,
@@ -48,7 +54,7 @@ class Git:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close the connections; the next question opens new ones."""
+        """Close the connections; the next request opens new ones."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -77,9 +83,9 @@ class Git:
         return refs.commit()
 
     async def _read(self, url: str, refs: Refs) -> None:
-        """Ask the server and feed what it advertises."""
+        """Request the list of refs and feed it to `refs` as it arrives."""
         address = self._checked(URL(url))
-        address = address.with_path(f"{address.path.rstrip('/')}{redirects.QUESTION}")
+        address = address.with_path(f"{address.path.rstrip('/')}{redirects.INFO_REFS}")
         address = address.with_query(service="git-upload-pack")
         async with self._open().get(
             address,
@@ -90,10 +96,10 @@ class Git:
             if answer.status in redirects.STATUSES:
                 location = answer.headers.get("Location", "")
                 raise SourceForbidden(redirects.refusal(_host(url), str(address), location))
-            await self._take(url, answer, refs)
+            await self._feed(url, answer, refs)
 
     def _checked(self, url: URL) -> URL:
-        """The address, if its form and, where it is written out, its IP address are allowed."""
+        """The address, if its form and, where its host is an IP address, that address are allowed."""
         if url.scheme != "https" and not (url.scheme == "http" and self._allow_http):
             allowed = "https or http" if self._allow_http else "https"
             raise SourceForbidden(f"{url.scheme or 'no'} addresses are not allowed; use {allowed}")
@@ -101,7 +107,7 @@ class Git:
             raise SourceForbidden("the address names no host")
         if url.user is not None or url.password is not None:
             raise SourceForbidden("the address must not carry credentials")
-        # The connector resolves no address that is written out, so nobody else checks it.
+        # aiohttp calls no resolver for an IP address, so CheckedResolver never sees it.
         address = written_out(url.host)
         if address is not None and not self._gate.allows(address):
             raise forbidden(url.host)
@@ -123,7 +129,7 @@ class Git:
             )
         return self._session
 
-    async def _take(self, url: str, answer: aiohttp.ClientResponse, refs: Refs) -> None:
+    async def _feed(self, url: str, answer: aiohttp.ClientResponse, refs: Refs) -> None:
         match answer.status:
             case 200:
                 pass
@@ -140,16 +146,16 @@ class Git:
                 raise GitUnavailable(f"{_host(url)} answered with HTTP status {status}")
         if answer.content_type != _CONTENT_TYPE or "Content-Encoding" in answer.headers:
             raise GitUnavailable(f"{_host(url)} does not answer as a git server does")
-        taken = 0
+        size = 0
         async for chunk in answer.content.iter_any():
-            taken += len(chunk)
-            if taken > self._longest_answer:
+            size += len(chunk)
+            if size > self._longest_answer:
                 raise GitUnavailable(
                     f"{_host(url)} lists more than {self._longest_answer >> 20} MiB of "
                     "branches and tags"
                 )
             if refs.feed(chunk):
-                # What follows cannot matter: the rest of a long list is not read.
+                # The commit is known: the rest of a long list is not read.
                 answer.close()
                 return
         refs.end()

@@ -1,4 +1,4 @@
-"""The newest commit of each repository and revision, asked once for all services that share it.
+"""The newest commit of each repository and revision, polled once for all services that share it.
 
 Nothing of an answer leaves this package but a commit, and the same fault has the same words each
 time, so that an outage writes each status once.
@@ -20,61 +20,72 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from goservice.errors import GitUnavailable, SourceError
+from goservice.manifest import Key
 from goservice.metrics import Metrics
 from goservice.sources.gate import Gate
-from goservice.sources.git import CONCURRENCY, LONGEST_ANSWER, LONGEST_SECONDS, Git
+from goservice.sources.git import CONCURRENCY, LONGEST_ANSWER, LONGEST_SECONDS, GitServers
 from goservice.sources.refs import is_commit
 
 log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
 
 FIRST_DELAY = 10.0
+"""Seconds from the first poll that fails to the next one; each further failure doubles them."""
+
 LONGEST_DELAY = 600.0
+"""Seconds between polls of a server that fails for long; a longer interval of the services counts."""
+
 JITTER = 0.1
+"""Share of a delay, so that services which started together do not poll together for ever."""
 
 
 @dataclass(frozen=True)
-class Resolution:
+class Answer:
     """The last answer of a repository."""
 
     sha: str
     """The newest commit that is known, also after an error; empty if none ever was."""
     error: SourceError | None
-    """Why the last question had no answer."""
+    """Why the last poll had no answer; None if it had."""
     asked_at: float
-    """When the last question was put, on the clock of `refresh_now`."""
+    """When the last poll began, in seconds on the clock of `refresh_now`."""
 
 
 @dataclass
 class _Topic:
-    """A repository and revision that at least one service wants to know of."""
+    """A repository and revision that at least one service subscribes to."""
 
     url: str
+    """The repository's http(s) address."""
     revision: str | None
-    wishes: dict[Key, float] = field(default_factory=dict)
-    resolution: Resolution | None = None
+    """A branch, a tag or a commit; None: the remote's HEAD."""
+    intervals: dict[Key, float] = field(default_factory=dict)
+    """The subscribers, and the seconds between polls that each asks for; 0: polled once."""
+    answer: Answer | None = None
+    """The last answer; None before the first poll has ended."""
     due: float | None = None
+    """When the next poll begins, in seconds of the clock; None: none is planned."""
     demanded_at: float | None = None
-    """Since when an answer is wanted that is newer than this; None once it was given."""
+    """An answer must be newer than this, in seconds of the clock; None once such a one came."""
     failures: int = 0
-    asking: bool = False
+    """How many polls in a row the server did not answer."""
+    polling: bool = False
+    """Whether a poll is under way."""
 
     @property
     def interval(self) -> float | None:
-        """The shortest interval that is wanted; None if nobody wants any."""
-        return min((seconds for seconds in self.wishes.values() if seconds > 0), default=None)
+        """The shortest interval of all subscribers, in seconds; None if none of them has one."""
+        return min((seconds for seconds in self.intervals.values() if seconds > 0), default=None)
 
 
 class Sources:
-    """Knows the newest commits of the repositories that services want, and keeps asking."""
+    """Polls the repositories that services subscribe to, and keeps their newest commits."""
 
     def __init__(
         self,
         *,
         allow_http: bool = False,
         allowed_networks: Iterable[str] = (),
-        allow_private: bool = False,
         concurrency: int = CONCURRENCY,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -83,8 +94,8 @@ class Sources:
         longest_answer: int = LONGEST_ANSWER,
         longest_seconds: float = LONGEST_SECONDS,
     ) -> None:
-        self._git = Git(
-            Gate(allowed_networks, allow_private=allow_private),
+        self._git = GitServers(
+            Gate(allowed_networks),
             allow_http=allow_http,
             concurrency=concurrency,
             resolver=resolver,
@@ -96,87 +107,89 @@ class Sources:
         self._clock = clock
         self._chance = chance
         self._topics: dict[tuple[str, str | None], _Topic] = {}
-        self._wanted: dict[Key, _Topic] = {}
+        self._subscribed: dict[Key, _Topic] = {}
         self._heap: list[tuple[float, int, _Topic]] = []
         self._entries = 0
         self._changed = asyncio.Event()
         self._last_moment = 0.0
 
-    # --- what services want -----------------------------------------------------------------------
+    # --- subscribers --------------------------------------------------------------------------------
 
-    def known(self, url: str, revision: str | None) -> Resolution | None:
-        """The last answer; None if there was none yet or nobody wants it."""
+    def known(self, url: str, revision: str | None) -> Answer | None:
+        """The last answer; None if there is none yet or nobody subscribes to it."""
         topic = self._topics.get((url, revision))
-        return topic.resolution if topic else None
+        return topic.answer if topic else None
 
     def want(self, url: str, revision: str | None, interval_seconds: float, key: Key) -> None:
-        """A service wants to know, and how often to ask; 0: once. It wants one thing at a time."""
+        """Subscribe a service, to one repository and revision at a time; interval 0: polled once."""
         topic = self._topics.get((url, revision))
         if topic is None:
             topic = self._topics[url, revision] = _Topic(url, revision)
             self._demand(topic)
-        if self._wanted.get(key) is not topic:
+        if self._subscribed.get(key) is not topic:
             self.forget(key)
-            self._wanted[key] = topic
-        if topic.wishes.get(key) != interval_seconds:
+            self._subscribed[key] = topic
+        if topic.intervals.get(key) != interval_seconds:
             before = topic.interval
-            topic.wishes[key] = interval_seconds
+            topic.intervals[key] = interval_seconds
             if topic.interval != before:
                 self._schedule(topic)
 
     def forget(self, key: Key) -> None:
-        """A service wants to know nothing any more."""
-        topic = self._wanted.pop(key, None)
+        """End a service's subscription; one that has none is no fault."""
+        topic = self._subscribed.pop(key, None)
         if topic is None:
             return
-        del topic.wishes[key]
-        if not topic.wishes:
+        del topic.intervals[key]
+        if not topic.intervals:
             topic.due = None
             del self._topics[topic.url, topic.revision]
 
     def refresh_now(self, url: str, revision: str | None) -> float:
-        """Ask again at once; an answer whose `asked_at` is not below the returned time is newer."""
+        """Poll again at once; an answer whose `asked_at` is not below the returned time is newer."""
         topic = self._topics.get((url, revision))
         return self._demand(topic) if topic else self._moment()
 
     def _demand(self, topic: _Topic) -> float:
+        """Require an answer that is newer than now, and return now."""
         now = topic.demanded_at = self._moment()
         if topic.revision is not None and is_commit(topic.revision):
             # A commit is its own answer, and never becomes another one.
-            topic.resolution = Resolution(topic.revision.lower(), None, now)
+            topic.answer = Answer(topic.revision.lower(), None, now)
             topic.demanded_at = None
-        elif not topic.asking:
-            self._at(topic, self._clock())
+        elif not topic.polling:
+            self._poll_at(topic, self._clock())
         return now
 
-    # --- asking on time ---------------------------------------------------------------------------
+    # --- polls --------------------------------------------------------------------------------------
 
     async def run(self, on_change: Callable[[Key], None]) -> None:
-        """Ask whatever is due until cancelled, and tell every service whose answer is new."""
-        places = asyncio.Semaphore(self._concurrency)
+        """Poll what is due until cancelled; call `on_change` for each service whose answer is new."""
+        slots = asyncio.Semaphore(self._concurrency)
         try:
-            async with asyncio.TaskGroup() as questions:
+            async with asyncio.TaskGroup() as polls:
                 while True:
-                    # The place comes first: what is due longest is then asked next.
-                    await places.acquire()
+                    # Wait for a slot before choosing: what has been due longest is polled next.
+                    await slots.acquire()
                     topic = await self._next()
-                    topic.asking = True
-                    question = questions.create_task(self._ask(topic, on_change))
-                    question.add_done_callback(lambda _: places.release())
+                    topic.polling = True
+                    poll = polls.create_task(self._poll(topic, on_change))
+                    poll.add_done_callback(lambda _: slots.release())
         finally:
             await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the next question opens new ones."""
+        """Close the connections; the next poll opens new ones."""
         await self._git.close()
 
     async def resolve(self, url: str, revision: str | None) -> str:
-        """Ask once, whoever wants to know, and raise the `SourceError` if there is no answer."""
+        """Ask the server once, whoever subscribes; raises the `SourceError` if there is no answer."""
         return await self._git.resolve(url, revision)
 
     async def _next(self) -> _Topic:
-        """The topic that is due, waiting for it."""
+        """Wait for a topic to be due, and take it off the heap."""
         while True:
+            # An entry whose topic is due at another time by now was replaced by a later one.
             while self._heap and self._heap[0][2].due != self._heap[0][0]:
                 heapq.heappop(self._heap)
             delay = self._heap[0][0] - self._clock() if self._heap else None
@@ -189,8 +202,8 @@ class Sources:
                 async with asyncio.timeout(delay):
                     await self._changed.wait()
 
-    async def _ask(self, topic: _Topic, on_change: Callable[[Key], None]) -> None:
-        """One question, its answer's consequences, and when to ask next."""
+    async def _poll(self, topic: _Topic, on_change: Callable[[Key], None]) -> None:
+        """Poll once, plan the next poll, and call `on_change` if the answer is new or was demanded."""
         asked_at = self._moment()
         sha, error = "", None
         try:
@@ -200,31 +213,31 @@ class Sources:
         except Exception:
             log.exception("a defect of the operator while asking a git server")
             error = GitUnavailable("the operator failed to ask the repository; see its log")
-        topic.asking = False
+        topic.polling = False
         self._count(error)
-        before = topic.resolution
+        before = topic.answer
         if error is not None and before is not None:
             sha = before.sha
-        topic.resolution = Resolution(sha, error, asked_at)
+        topic.answer = Answer(sha, error, asked_at)
         topic.failures = topic.failures + 1 if isinstance(error, GitUnavailable) else 0
         answered = topic.demanded_at is not None and asked_at >= topic.demanded_at
         if answered and not isinstance(error, GitUnavailable):
             topic.demanded_at = None
-        if not topic.wishes:
+        if not topic.intervals:
             return
         self._schedule(topic)
-        news = before is None or (before.sha, type(before.error)) != (sha, type(error))
-        if news or (answered and topic.demanded_at is None):
-            for key in list(topic.wishes):
+        changed = before is None or (before.sha, type(before.error)) != (sha, type(error))
+        if changed or (answered and topic.demanded_at is None):
+            for key in list(topic.intervals):
                 on_change(key)
 
     def _schedule(self, topic: _Topic) -> None:
-        """When to ask a topic next, from its last answer on."""
-        last = topic.resolution
-        if topic.asking or last is None:
+        """Plan a topic's next poll, counted from its last one."""
+        last = topic.answer
+        if topic.polling or last is None:
             return
         if topic.demanded_at is not None and last.asked_at < topic.demanded_at:
-            self._at(topic, self._clock())
+            self._poll_at(topic, self._clock())
             return
         delay = topic.interval
         if topic.failures and (delay is not None or topic.demanded_at is not None):
@@ -234,10 +247,10 @@ class Sources:
             topic.due = None
             return
         due = last.asked_at + delay * (1 - JITTER + 2 * JITTER * self._chance())
-        # What is due within a second is asked together: to wake up costs more than a question.
-        self._at(topic, float(math.ceil(due)))
+        # Polls of the same second begin together: each waking of the loop costs more than a poll.
+        self._poll_at(topic, float(math.ceil(due)))
 
-    def _at(self, topic: _Topic, due: float) -> None:
+    def _poll_at(self, topic: _Topic, due: float) -> None:
         topic.due = due
         # Topics have no order of their own: the running number decides between equal times.
         self._entries += 1
@@ -245,7 +258,7 @@ class Sources:
         self._changed.set()
 
     def _moment(self) -> float:
-        """The time, and never the same one twice: "asked after" must not depend on luck."""
+        """The clock's time, never the same twice: a poll and a demand must not be at the same moment."""
         self._last_moment = max(self._clock(), self._last_moment + 1e-6)
         return self._last_moment
 

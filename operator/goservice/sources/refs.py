@@ -7,11 +7,14 @@ import re
 from goservice.errors import RevisionNotFound
 
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}")
+"""A commit's full SHA-1 hash."""
+
 _SHORTENED = re.compile(r"[0-9a-fA-F]{7,39}")
+"""What looks like the beginning of a commit's hash, which servers do not resolve."""
 
 
 def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a full commit, which needs no asking."""
+    """Whether a revision is a full commit, which needs no request."""
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 

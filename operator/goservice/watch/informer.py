@@ -1,4 +1,4 @@
-"""kopf as a plain informer: what it watches, and all that it is told not to do."""
+"""kopf as a plain informer: what it watches, with everything else of it switched off."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Login, login
 
 Saw = Callable[[str, str | None, dict[str, Any]], None]
-"""Is told of a watch event: kind, type (None: of a list) and object."""
+"""Called with each watch event: kind, type (None: an item of a list) and object."""
 
 
 class NoDiffBase(kopf.DiffBaseStorage):
@@ -67,10 +67,10 @@ class NoProgress(kopf.ProgressStorage):
 
 
 class Backoffs:
-    """Delays between a watch's tries, without end: the default ends the operator after 54 s."""
+    """Delays between a watch's tries, without end: kopf's own list ends the operator after 54 s."""
 
     def __iter__(self) -> Iterator[float]:
-        """Half a second, doubling to 10, with jitter: after an outage all is seen within 15 s."""
+        """Half a second, doubling to 10 seconds, with jitter: an outage's end is noticed within 15."""
         delay = 0.5
         while True:
             yield delay * random.uniform(0.5, 1.5)  # noqa: S311
@@ -80,7 +80,7 @@ class Backoffs:
 def registry(
     kinds: Iterable[str], saw: Saw, login: Login, ending: Callable[[], object]
 ) -> kopf.OperatorRegistry:
-    """kopf's handlers: one for each watched kind, the login, and who is told that kopf ends."""
+    """kopf's handlers: one for each watched kind, the login, and `ending`, called when kopf ends."""
     result = kopf.OperatorRegistry()
     for name in kinds:
         kind = KINDS[name]
@@ -112,7 +112,7 @@ def _on_event(
 
 
 def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSettings:
-    """kopf posts, patches and remembers nothing, and asks anew for a watch that is quiet so long."""
+    """kopf posts, patches and remembers nothing, and reopens a watch that is silent so long."""
     result = kopf.OperatorSettings()
     result.scanning.disabled = True
     result.peering.standalone = True
@@ -122,7 +122,7 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.persistence.finalizer = f"{resource.GROUP}/finalizer"
     result.persistence.consistency_timeout = 0
     result.queueing.worker_limit = None
-    # A worker of kopf holds the object that it saw last for so long.
+    # Seconds that kopf's worker of an object, and so the object, stays in memory after its last event.
     result.queueing.idle_timeout = 0.02
     result.watching.chunk_size = 100
     result.watching.inactivity_timeout = quiet_seconds
@@ -142,6 +142,7 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
 
 
 LINGER_SECONDS = 2.0
+"""Seconds between two attempts to cancel the tasks that kopf leaves behind."""
 
 
 async def run(
@@ -154,8 +155,8 @@ async def run(
     """
     ending = asyncio.Event()
     ours = asyncio.all_tasks()
-    nudge = asyncio.create_task(_nudge(ending, ours))
-    ours.add(nudge)
+    reaper = asyncio.create_task(_reap(ending, ours))
+    ours.add(reaper)
     try:
         await kopf.operator(
             registry=registry(kinds, saw, login(watches), ending.set),
@@ -170,14 +171,14 @@ async def run(
             f"a watch of the API server ended: {error}; the operator ends, to be started again"
         ) from error
     finally:
-        nudge.cancel()
+        reaper.cancel()
 
 
-async def _nudge(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
-    """Cancel what kopf leaves behind once it ends, until it is gone.
+async def _reap(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:
+    """Once kopf ends, cancel the tasks that it leaves behind, again and again until they are gone.
 
-    A stream that is cancelled together with its stopper takes the one for the other, begins anew
-    (kopf 1.45.2, clients/api.py, stream) and never ends, and kopf would wait for it for ever.
+    In kopf 1.45.2 (clients/api.py, stream) a watch whose task and stop flag are cancelled together
+    takes the cancellation for a lost connection and reconnects: kopf would wait for it for ever.
     """
     await ending.wait()
     while True:

@@ -1,8 +1,8 @@
-"""Whether the watches live: when the API server was last heard on each, and which began anew.
+"""Whether the watches live: when something last came on each, and which were opened after a list.
 
-A watch that dies may stay open without a word. On a cluster where nothing happens the signs of life
-are the API server's bookmarks, about one a minute, and where those fail to come the answer to the
-watch that kopf then asks for anew. This module does no I/O: `login` tells it what was heard.
+A dead connection may stay open without a byte. On a cluster where nothing happens the signs of life
+are the API server's bookmarks, about one a minute, and where those fail to come the answer when
+kopf reopens the watch. This module does no I/O: the session of `login` reports to it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from goservice.cluster.kinds import KINDS, path
 
 QUIET_SHARE = 7 / 12
-"""After which share of the longest silence kopf asks for a watch anew: 70 of 120 seconds."""
+"""kopf reopens a watch that is silent for this share of `watchSilenceSeconds`: 70 of 120 seconds."""
 
 
 @dataclass
@@ -23,7 +23,9 @@ class _Watch:
     """One stream of one kind, of one namespace or of all."""
 
     kind: str
-    heard: float
+    """The kind that is watched."""
+    heard_at: float
+    """When something last came on it, in seconds of the clock; at first when it was set up."""
     listed: bool = False
     """Whether kopf took a list since the stream was last opened."""
     open: bool = False
@@ -31,7 +33,7 @@ class _Watch:
 
 
 class Watches:
-    """Every watch that there should be, by the path that it is asked for at."""
+    """Every watch that there should be, by its request path."""
 
     def __init__(
         self,
@@ -42,34 +44,34 @@ class Watches:
     ) -> None:
         self._clock = clock
         self._all_open = asyncio.Event()
-        self._anew: set[str] = set()
+        self._relisted: set[str] = set()
         self._changed = asyncio.Event()
-        places = tuple(namespaces) or (None,)
+        scopes = tuple(namespaces) or (None,)
         self._watches = {
             path(KINDS[kind], namespace, ""): _Watch(kind, clock())
             for kind in kinds
-            for namespace in places
+            for namespace in scopes
         }
 
-    # --- what is told -------------------------------------------------------------------------------
+    # --- what the session reports -------------------------------------------------------------------
 
     def listed(self, where: str) -> None:
         """A page of a list was answered."""
         watch = self._watches.get(where)
         if watch is not None:
-            watch.heard = self._clock()
+            watch.heard_at = self._clock()
             watch.listed = True
 
     def opened(self, where: str) -> None:
-        """A watch was answered; after a list it tells nothing of what was deleted before that."""
+        """A watch was answered; after a list it does not report what was deleted before that list."""
         watch = self._watches.get(where)
         if watch is None:
             return
-        watch.heard = self._clock()
+        watch.heard_at = self._clock()
         watch.open = True
         if watch.listed:
             watch.listed = False
-            self._anew.add(watch.kind)
+            self._relisted.add(watch.kind)
             self._changed.set()
         if not self.missing():
             self._all_open.set()
@@ -78,17 +80,17 @@ class Watches:
         """Something came on a watch: an event or a bookmark."""
         watch = self._watches.get(where)
         if watch is not None:
-            watch.heard = self._clock()
+            watch.heard_at = self._clock()
 
     def paths(self, kind: str) -> list[str]:
-        """Where a kind's watches are asked for."""
+        """The request paths of a kind's watches, one for each namespace."""
         return [path for path, watch in self._watches.items() if watch.kind == kind]
 
-    # --- what is asked ------------------------------------------------------------------------------
+    # --- what the operator reads --------------------------------------------------------------------
 
     def silence(self, kind: str) -> float:
         """For how many seconds nothing was heard of a kind, in the quietest of its namespaces."""
-        return self._clock() - min(w.heard for w in self._watches.values() if w.kind == kind)
+        return self._clock() - min(w.heard_at for w in self._watches.values() if w.kind == kind)
 
     def fault(self, longest: float) -> str:
         """Which watches have been silent for longer than they may; empty if none has."""
@@ -110,17 +112,17 @@ class Watches:
         """Wait until every watch was opened once."""
         await self._all_open.wait()
 
-    def take_anew(self) -> set[str]:
-        """The kinds that were listed anew since this was last asked."""
-        taken, self._anew = self._anew, set()
+    def take_relisted(self) -> set[str]:
+        """The kinds that kopf listed again since the last call."""
+        taken, self._relisted = self._relisted, set()
         self._changed.clear()
         return taken
 
-    async def next_anew(self, seconds: float) -> set[str]:
-        """Wait for kinds that are listed anew; none if there is none for so long."""
+    async def next_relisted(self, seconds: float) -> set[str]:
+        """Wait for kinds that kopf lists again; an empty set if none is for so many seconds."""
         try:
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._changed.wait()
         except TimeoutError:
             return set()
-        return self.take_anew()
+        return self.take_relisted()

@@ -1,4 +1,4 @@
-"""How kopf reaches the API server: a session of ours, which hears what comes on each watch."""
+"""How kopf reaches the API server: a session of ours, which reports what comes on each watch."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from goservice.errors import SettingsError
 from goservice.watch.liveness import Watches
 
 FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet puts a pod's token and the cluster's certificate."""
+
 SOON = 60.0
+"""Seconds. A login that follows another one within them has to wait."""
+
 LONGEST_PAUSE = 30.0
+"""Seconds between two logins at the most; the pause doubles from one second on."""
 
 Login = Callable[..., Awaitable[kopf.AiohttpSession]]
 
 
-class Brake:
+class LoginBrake:
     """Pauses between logins that follow each other closely.
 
-    kopf logs in anew whenever it is told that it is nobody, and takes each new session for new
-    credentials: without a pause a server that goes on refusing would be asked without end.
+    kopf logs in again after each 401, and takes the new session for new credentials: without a pause
+    it would send requests without end to a server that goes on refusing them.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,7 +41,7 @@ class Brake:
         self._pause = 0.0
 
     def pause(self) -> float:
-        """How many seconds to wait before the login that is wanted now."""
+        """How many seconds to wait before the login that is due now."""
         now = self._clock()
         soon = self._last is not None and now - self._last < SOON
         self._pause = min(max(1.0, self._pause * 2), LONGEST_PAUSE) if soon else 0.0
@@ -44,8 +49,8 @@ class Brake:
         return self._pause
 
 
-class Heard:
-    """A response's stream that tells when something came; kopf reads it in chunks."""
+class ReportingStream:
+    """A response's stream that reports each chunk that kopf reads."""
 
     def __init__(self, stream: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
         self._stream = stream
@@ -55,20 +60,20 @@ class Heard:
         return getattr(self._stream, name)
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """The stream, telling of each chunk."""
+        """The stream's chunks, each reported."""
         try:
             async for data in self._stream.iter_chunked(size):
                 self._heard()
                 yield data
         except RuntimeError as error:
-            # So aiohttp ends the streams of a session that kopf closes for a new login. kopf bears
-            # a connection that broke, and nothing else.
+            # What aiohttp raises in the streams of a session that kopf closes for a new login. kopf
+            # retries after a connection error, and ends the operator after any other.
             raise aiohttp.ClientConnectionError(str(error)) from error
 
 
 def login(watches: Watches, folder: Path = FOLDER) -> Login:
     """kopf's login handler, for a pod and for a kubeconfig alike."""
-    brake = Brake()
+    brake = LoginBrake()
 
     def token() -> str:
         return (folder / "token").read_text().strip()
@@ -89,12 +94,12 @@ def login(watches: Watches, folder: Path = FOLDER) -> Login:
 def session(
     where: kopf.ConnectionInfo, watches: Watches, token: Callable[[], str] | None = None
 ) -> kopf.AiohttpSession:
-    """A session that asks for its token at each request if it is given one: tokens rotate."""
+    """A session that calls `token` for each request, if given: the kubelet replaces tokens."""
     server = URL(where.server)
     prefix = server.path.rstrip("/")
 
     async def authorise(request: aiohttp.ClientRequest, handler: Any) -> Any:
-        # A redirect comes here again: nobody else is told the token.
+        # A redirect passes here again: another host must not get the token.
         if token is not None and request.url.origin() == server.origin():
             request.headers["Authorization"] = f"Bearer {token()}"
         return await handler(request)
@@ -108,8 +113,8 @@ def session(
             watches.listed(path)
             return response
         watches.opened(path)
-        heard = Heard(response.content, lambda: watches.heard(path))
-        response.content = cast("aiohttp.StreamReader", heard)
+        stream = ReportingStream(response.content, lambda: watches.heard(path))
+        response.content = cast("aiohttp.StreamReader", stream)
         return response
 
     return kopf.AiohttpSession(
@@ -131,7 +136,7 @@ def _in_pod(folder: Path) -> kopf.ConnectionInfo | None:
     port = os.environ.get("KUBERNETES_SERVICE_PORT")
     if not host or "KUBECONFIG" in os.environ or not (folder / "token").exists():
         return None
-    # By address: a name would need the cluster's DNS to be well before the operator is.
+    # By IP address: a name would make the operator depend on the cluster's DNS.
     address = f"[{host}]" if ":" in host else host
     return kopf.ConnectionInfo(
         server=f"https://{address}:{port}", ca_path=str(folder / "ca.crt"), insecure=False

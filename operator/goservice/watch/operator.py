@@ -31,7 +31,7 @@ from goservice.watch.liveness import Watches
 log = logging.getLogger(__name__)
 
 STUCK_SECONDS = 120.0
-"""How long a pass may run. Its requests have 30 s each."""
+"""Seconds that a pass may run before /healthz fails; each of its requests times out after 30."""
 
 
 class Operator:
@@ -91,6 +91,7 @@ class Operator:
             self._wake(kind, key)
 
     def _wake(self, kind: str, key: Key) -> None:
+        """Queue the service; after any change of a Job also those that wait for a build slot."""
         if key[1]:
             self.queue.add(key)
         if kind == "Job":
@@ -100,7 +101,7 @@ class Operator:
     # --- work ---------------------------------------------------------------------------------------
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Everything that runs until it is cancelled: re-lists, questions to git, workers."""
+        """Start everything that runs until it is cancelled: re-lists, polls of git servers, workers."""
         return [
             asyncio.create_task(self.keep_listed()),
             asyncio.create_task(self.sources.run(self.queue.add)),
@@ -108,7 +109,7 @@ class Operator:
         ]
 
     async def relist(self, kinds: Iterable[str] = WATCHED) -> None:
-        """Look at everything, page by page: a watch tells of no deletion that it missed."""
+        """List everything, page by page: a watch does not report deletions that it missed."""
         for kind in kinds:
             selector = "" if kind == resource.KIND else watch_selector(kind)
             for namespace in self._settings.namespaces or (None,):
@@ -118,15 +119,15 @@ class Operator:
                 self._wake_all(kind, listing.end())
 
     async def keep_listed(self) -> None:
-        """The first look, which opens the gate for the workers, and one every hour.
+        """The first list, after which the workers begin, and one every `relistSeconds`.
 
-        A kind whose watch began anew is looked at at once, since the watch will not tell what was
-        deleted meanwhile; the first look follows the watches for the same reason.
+        A kind that kopf lists again is listed at once, since kopf does not report what was deleted
+        meanwhile; the first list waits for the watches for the same reason.
         """
         await self.watches.all_open()
-        self.watches.take_anew()
+        self.watches.take_relisted()
         kinds: Iterable[str] = WATCHED
-        due = self._next_look()
+        due = self._next_relist()
         while True:
             try:
                 await self.relist(kinds)
@@ -137,11 +138,11 @@ class Operator:
             if not self._synced.is_set():
                 log.info("caches are filled: %d services", len(self.cache.keys(resource.KIND)))
                 self._synced.set()
-            kinds = await self.watches.next_anew(due - self._clock())
+            kinds = await self.watches.next_relisted(due - self._clock())
             if not kinds:
-                kinds, due = WATCHED, self._next_look()
+                kinds, due = WATCHED, self._next_relist()
 
-    def _next_look(self) -> float:
+    def _next_relist(self) -> float:
         return self._clock() + self._settings.relist_seconds * (0.9 + 0.2 * self._chance())
 
     async def work(self) -> None:
@@ -155,14 +156,14 @@ class Operator:
             started = time.monotonic()
             outcome = "error"
             try:
-                again = await self.reconciler.reconcile(key)
+                requeue_after = await self.reconciler.reconcile(key)
                 self.queue.forget(key)
-                if again is not None:
-                    self.queue.add_after(key, again)
+                if requeue_after is not None:
+                    self.queue.add_after(key, requeue_after)
                 outcome = "ok"
             except GoServiceError as error:
-                patience = getattr(error, "retry_after", None) or 0.0
-                delay = self.queue.retry(key, at_least=patience)
+                at_least = getattr(error, "retry_after", None) or 0.0
+                delay = self.queue.retry(key, at_least=at_least)
                 log.warning("%s/%s: %s; next try in %.1f s", *key, error, delay)
             except Exception:
                 delay = self.queue.retry(key)
