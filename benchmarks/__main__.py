@@ -101,4 +101,4 @@ def _store(figures: dict[str, Any], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

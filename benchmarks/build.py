@@ -139,11 +139,12 @@ def _measure(figures: Figures) -> None:
     # An earlier run's caches must not be found again.
     claim = f"{CLAIM}-{int(time.time())}"
     localnode.claim(NAMESPACE, claim)
-    cache = {"build": {"cache": {"claimName": claim}}}
+    cache: dict[str, Any] = {"build": {"cache": {"claimName": claim}}}
+    without: dict[str, Any] = {}
     repository = f"bench-{int(time.time())}"
     localnode.push_sample(repository, "First")
     for key, name, more in (
-        ("alone", "alone", {}),
+        ("alone", "alone", without),
         ("first", NAME, cache),
         ("next", "next", cache),
     ):

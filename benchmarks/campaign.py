@@ -264,6 +264,8 @@ def _latencies(seen: Iterable[audit.Request]) -> Figures:
                 complete.setdefault(owner, request.answered)
             case (True, _, "deployments"):
                 deployed.setdefault(owner, request.received)
+            case _:
+                pass  # the other requests start and end nothing that is measured
     return {
         "apply_to_job": _spread([job[k] - applied[k] for k in applied if k in job]),
         "complete_to_deployment": _spread(

@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from typing_extensions import override
+
 
 class Fault(StrEnum):
     """What can happen at a point."""
@@ -82,6 +84,7 @@ class Point:
         """Whether it is an event of a watch."""
         return self.verb in CHANGES
 
+    @override
     def __str__(self) -> str:
         return f"{self.verb} {self.kind} {self.role}#{self.occurrence}"
 
@@ -93,6 +96,7 @@ class Strike:
     point: Point
     fault: Fault
 
+    @override
     def __str__(self) -> str:
         return f"{self.point}: {self.fault}"
 

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from goservice.cluster import kinds
 from testbed.apiserver import podstatus
@@ -383,6 +384,7 @@ class Refs(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"001e# service=git-upload-pack\n0000" + refs)
 
+    @override
     def log_message(self, *arguments: Any) -> None:
         pass
 

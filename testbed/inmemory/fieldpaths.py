@@ -10,12 +10,17 @@ Path = tuple[str, ...]
 MISSING = object()
 
 
-def copied(value: Any) -> Any:
-    """A copy of a plain tree, several times faster than `copy.deepcopy`."""
+def copied(manifest: Manifest) -> Manifest:
+    """A copy of a manifest, several times faster than `copy.deepcopy`."""
+    return {key: copied_value(inner) for key, inner in manifest.items()}
+
+
+def copied_value(value: Any) -> Any:
+    """A copy of whatever stands in a manifest."""
     if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
+        return copied(value)
     if isinstance(value, list):
-        return [copied(inner) for inner in value]
+        return [copied_value(inner) for inner in value]
     return value
 
 
@@ -72,7 +77,7 @@ def merge_patch(target: Manifest, patch: Manifest) -> None:
                 target[key] = {}
             merge_patch(target[key], value)
         else:
-            target[key] = copied(value)
+            target[key] = copied_value(value)
 
 
 def selected(selector: str, labels: Mapping[str, str]) -> bool:

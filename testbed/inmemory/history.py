@@ -1,7 +1,7 @@
 """What happened in the in-memory API server, as watches tell it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class History:
 
     async def watch(
         self, kind: str, namespace: str, since: str, label_selector: str
-    ) -> AsyncIterator[tuple[str, Manifest]]:
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
         """Every change after a version, and a bookmark when all of them are told."""
         if int(since) < self._first:
             raise errors.Gone(f"too old resource version: {since}", status=410)

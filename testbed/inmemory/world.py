@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -236,7 +236,7 @@ class World:
 
     def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
-    ) -> AsyncIterator[tuple[str, Manifest]]:
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
         """Every change after a version, and a bookmark when all of them are told."""
         return self._history.watch(kind, namespace, since, label_selector)
 
@@ -255,7 +255,8 @@ class World:
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """An object as it is, or None."""
-        return fieldpaths.copied(self._objects.get((kind, namespace, name)))
+        found = self._objects.get((kind, namespace, name))
+        return None if found is None else fieldpaths.copied(found)
 
     def all(self, kind: str) -> Manifests:
         """Every object of a kind."""
@@ -333,18 +334,19 @@ class World:
 
     # --- the rules ---
 
-    def _collect(self, uid: str) -> None:
-        """Remove what a deleted object owned."""
-        for other in self._owned_by(uid):
-            if other in self._objects:
-                self.remove(*other)
+    def _collect(self, *uids: str) -> None:
+        """Remove what deleted objects owned."""
+        for uid in uids:
+            for other in self._owned_by(uid):
+                if other in self._objects:
+                    self.remove(*other)
 
     def _collect_if_absent(self, metadata: Manifest) -> None:
         """An object whose owners are all gone already does not stay either."""
         wanted = {reference["uid"] for reference in metadata.get("ownerReferences") or ()}
         present = {manifest["metadata"]["uid"] for manifest in self._objects.values()}
         if wanted and not wanted & present:
-            self.defer(lambda: [self._collect(uid) for uid in wanted])
+            self.defer(lambda: self._collect(*wanted))
 
     def _owned_by(self, uid: str) -> tuple[Key, ...]:
         return tuple(key for key, held in self._objects.items() if _owned(held, uid))
@@ -374,7 +376,7 @@ class World:
         for path in owners.get(who, frozenset()) - fields - kept:
             fieldpaths.remove(live, path)
         for path in fields:
-            fieldpaths.put(live, path, fieldpaths.copied(fieldpaths.at(manifest, path)))
+            fieldpaths.put(live, path, fieldpaths.copied_value(fieldpaths.at(manifest, path)))
         owners[who] = fields
         return self._store(key, live, owners)
 

@@ -10,6 +10,7 @@ import lupa.lua51 as lua
 import pytest
 
 from goservice import plan
+from goservice.api.conditions import Reason
 from goservice.observed import Resolution
 from tests.support import factories as f
 
@@ -59,7 +60,7 @@ def served() -> dict[str, Any]:
         (resource(planned(resolution=None)), "Progressing"),
         (resource(planned(foreign=frozenset({("Service", "checkout")}))), "Degraded"),
         (
-            resource(planned(resolution=Resolution(reason=plan.Reason.REVISION_NOT_FOUND))),
+            resource(planned(resolution=Resolution(reason=Reason.REVISION_NOT_FOUND))),
             "Degraded",
         ),
         (resource(served()), "Healthy"),

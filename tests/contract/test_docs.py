@@ -15,7 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 import reference
-from goservice.api import conditions, resource
+from goservice import resources
+from goservice.api import conditions, crd, resource
 from goservice.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def leaves(node: Any, path: str = "") -> Iterator[str]:
 
 def test_every_field_has_a_value_that_is_tried() -> None:
     tried = tuple(reference.PROBES)
-    for path in leaves(reference.crd.schema(resource.Spec)):
+    for path in leaves(crd.schema(resource.Spec)):
         assert any(path == known or path.startswith(f"{known}.") for known in tried), path
 
 
@@ -96,9 +97,9 @@ def test_what_changes_the_pods_is_an_input_of_their_template() -> None:
     for path in restarts:
         before, after = reference.services(path)
         hashes = [
-            reference.resources.template_inputs(service, reference.SETTINGS, running)
+            resources.template_inputs(service, reference.SETTINGS, running)
             for service in (before, after)
-            for running in [reference.resources.Running(service.spec.image.digest or "", 1, "UTC")]
+            for running in [resources.Running(service.spec.image.digest or "", 1, "UTC")]
         ]
         assert hashes[0] != hashes[1], path
 

@@ -78,6 +78,8 @@ class Actors:
             case "HorizontalPodAutoscaler", "ADDED":
                 if not manifest.get("status"):
                     self._later(SCALE_AFTER, self._scale, manifest)
+            case _:
+                pass  # no controller acts on the others
 
     def _start_build(self, job: Manifest) -> None:
         pod = factories.pod(job)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from typing_extensions import override
+
 from goservice.api import conditions, resource
 from goservice.cluster.kinds import ACCESS
 from goservice.loop import metrics
@@ -53,6 +55,7 @@ class Logged(logging.Handler):
 
     __hash__ = logging.Handler.__hash__
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
 
@@ -64,6 +67,7 @@ class Repository(Sources):
         super().__init__(clock=rig.loop.time, chance=lambda: 0.5)
         self._rig = rig
 
+    @override
     async def resolve(self, url: str, revision: str | None) -> str:
         return self._rig.commit
 
@@ -105,7 +109,7 @@ class Rig:
             self._server = FaultyServer(self.world, self.script, self._dying.set)
             operator = Operator(
                 SETTINGS,
-                self._server,  # type: ignore[arg-type]
+                self._server,
                 COUNTERS,
                 sources=Repository(self),
                 now=lambda: factories.NOW + timedelta(seconds=self.loop.time()),

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from testbed.faults import KILLS, READS, Fault, Point, Script, Strike, faults_at
 from testbed.inmemory.world import World
 from tests.faults import oracles
@@ -44,6 +46,7 @@ class Run:
     writes_after: tuple[tuple[str, str, str], ...]
     defects: tuple[str, ...]
 
+    @override
     def __str__(self) -> str:
         return f"{self.scenario} [{', '.join(map(str, self.strikes)) or 'undisturbed'}]"
 

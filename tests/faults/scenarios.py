@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from goservice import names
 from tests.faults.rig import KEY, Rig
@@ -157,7 +158,7 @@ async def delete_and_recreate_at_once(rig: Rig) -> None:
 def _as_the_version_before(rig: Rig) -> None:
     """Every object as an operator would have written it that rendered a little less."""
 
-    def older(live: dict) -> None:  # type: ignore[type-arg]
+    def older(live: dict[str, Any]) -> None:
         notes = live["metadata"].get("annotations", {})
         for key in (names.APPLIED, names.RENDERED):
             if key in notes:

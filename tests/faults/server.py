@@ -34,15 +34,27 @@ class FaultyServer:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         return await self._meet("get", kind, name, lambda: self._world.get(kind, namespace, name))
 
-    async def list(self, kind: str, namespace: str | None, **selectors: str) -> Manifests:
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
         return await self._meet(
-            "list", kind, "", lambda: self._world.list(kind, namespace, **selectors)
+            "list",
+            kind,
+            "",
+            lambda: self._world.list(
+                kind, namespace, label_selector=label_selector, field_selector=field_selector
+            ),
         )
 
     async def pages(
-        self, kind: str, namespace: str | None, **selectors: str
+        self, kind: str, namespace: str | None, *, label_selector: str = ""
     ) -> AsyncIterator[Manifests]:
-        yield await self.list(kind, namespace, **selectors)
+        yield await self.list(kind, namespace, label_selector=label_selector)
 
     async def apply(
         self, manifest: Manifest, *, manager: str = MANAGER, force: bool = True
@@ -70,10 +82,30 @@ class FaultyServer:
             "create", manifest["kind"], name, lambda: self._world.create(manifest)
         )
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+        propagation: str = "Background",
+    ) -> None:
         await self._meet(
-            "delete", kind, name, lambda: self._world.delete(kind, namespace, name, uid=uid)
+            "delete",
+            kind,
+            name,
+            lambda: self._world.delete(kind, namespace, name, uid=uid, propagation=propagation),
         )
+
+    async def patch_merge(self, *_: Any, **__: Any) -> Manifest:
+        raise NotImplementedError("the operator sends no merge patch")
+
+    def logs(self, *_: Any, **__: Any) -> AsyncIterator[str]:
+        raise NotImplementedError("the operator reads no logs")
+
+    async def can_i(self, *_: Any, **__: Any) -> bool:
+        raise NotImplementedError("the operator's passes do not ask what they may do")
 
     async def _meet(self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self._alive()

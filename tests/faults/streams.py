@@ -112,6 +112,8 @@ class Watches:
             return
         kind = manifest["kind"]
         match self._script.arrive(change, kind, manifest["metadata"]["name"]):
+            case None:
+                pass
             case Fault.CUT:
                 stream.deaf_until = self._loop.time() + GAP_SECONDS
                 self._loop.call_later(GAP_SECONDS, self._list_again, stream, kind)
@@ -125,6 +127,8 @@ class Watches:
                 self._journey = JOURNEY
                 self.restart()
                 return
+            case other:
+                raise AssertionError(f"{other} strikes a request, not an event")
         self._send(change, manifest)
 
     def _send(self, change: str | None, manifest: Manifest) -> None:

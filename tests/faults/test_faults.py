@@ -6,6 +6,7 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,7 +19,7 @@ STARTED = time.process_time()
 MOST_SHOWN = 5
 
 
-def complaints(strikes: list[tuple[Strike, ...]], name: str) -> list[str]:
+def complaints(strikes: Sequence[tuple[Strike, ...]], name: str) -> list[str]:
     """What the oracles say against the runs with these strikes."""
     found = []
     for plan in strikes:

@@ -25,27 +25,24 @@ OURS = f"{names.MANAGED_BY}={names.OPERATOR}"
 class Recorder:
     """What there is, what was made and removed, and which rules were broken, by life."""
 
-    def __init__(self, client: http.Client) -> None:
+    def __init__(self) -> None:
         self.pushed: set[str] = set()
         """The digests of successful builds."""
         self.violations: defaultdict[Life, list[str]] = defaultdict(list)
         self.counts: defaultdict[Life, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         """Creations and deletions by change, kind and object."""
-        self._client = client
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = {kind: {} for kind in SEEN}
         self._changed = asyncio.Event()
 
-    async def follow(self) -> None:
+    async def follow(self, client: http.Client) -> None:
         """Look on, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for kind in SEEN:
-                group.create_task(self._follow(kind))
+                group.create_task(self._follow(client, kind))
 
-    async def _follow(self, kind: str) -> None:
+    async def _follow(self, client: http.Client, kind: str) -> None:
         where = path(KINDS[kind], None, "")
-        async for change, manifest in self._client.watch(
-            where, "" if kind == resource.KIND else OURS
-        ):
+        async for change, manifest in client.watch(where, "" if kind == resource.KIND else OURS):
             if change != "BOOKMARK":
                 self.saw(kind, change, {**manifest, "kind": kind})
 
@@ -106,10 +103,13 @@ class Recorder:
             self.counts[life][
                 "DELETED" if change == "DELETED" else "ADDED", kind, _called(manifest)
             ] += 1
-        broken = {
-            "Job": self._two_builds,
-            "Deployment": self._unserved,
-        }.get(kind, lambda *_: "")(change, manifest, before)
+        match kind:
+            case "Job":
+                broken = self._two_builds(change, manifest, before)
+            case "Deployment":
+                broken = self._unserved(change, manifest, before)
+            case _:
+                broken = ""
         if broken:
             self.violations[life].append(broken)
         self._changed.set()

@@ -42,9 +42,9 @@ async def staged(kubeconfig: Path) -> AsyncIterator[Stage]:
     fake_git = FakeGit()
     await fake_git.open()
     async with http.connected(kubeconfig, "for-real") as client, asyncio.TaskGroup() as group:
-        recorder = Recorder(client)
+        recorder = Recorder()
         stage = Stage(client, recorder, Node(client, recorder), fake_git, group)
-        stage.start(recorder.follow())
+        stage.start(recorder.follow(client))
         stage.start(stage.node.play())
         yield stage
         stage.end()

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from goservice.api import resource
 from testbed.faults import Fault, Point, Script, Strike, role
 from tests.faults import oracles
@@ -46,6 +48,7 @@ class Run:
     """From the last fault or act of the user, once the operator runs, to the last write."""
     late: str = ""
 
+    @override
     def __str__(self) -> str:
         return f"{self.story} [{', '.join(map(str, self.strikes)) or 'undisturbed'}]"
 

@@ -7,10 +7,11 @@ platform's settings, so both accept them and the status says why nothing happens
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from goservice.api import crd, resource
@@ -35,7 +36,7 @@ class Bad:
     by: Literal["schema", "operator"] = "schema"
     reason: str = ""
     """Of the operator's refusal."""
-    settings: Change = field(default_factory=dict)
+    settings: Change = dataclasses.field(default_factory=dict)
     """The platform's settings that refuse it."""
     name: str = ""
     """metadata.name, where that is what is wrong."""
@@ -263,7 +264,7 @@ def build() -> Iterator[Bad]:
             "an image reference, such as alpine:3.24",
         )
     yield from choice("build.base", "Scratch")
-    change = {"build": {"base": "Alpine", "baseImage": "alpine AS builder"}}
+    change: Change = {"build": {"base": "Alpine", "baseImage": "alpine AS builder"}}
     yield Bad(
         "a base image of three words",
         "spec.build.baseImage",
@@ -401,11 +402,12 @@ def build() -> Iterator[Bad]:
         "a b",
         "a Kubernetes object name (lower case letters, digits, - and .)",
     )
-    for value in ({}, {"claimName": "a", "size": "1Gi"}):
+    caches: tuple[Change, ...] = ({}, {"claimName": "a", "size": "1Gi"})
+    for cache in caches:
         yield Bad(
-            f"as cache {value!r}",
+            f"as cache {cache!r}",
             "spec.build.cache",
-            {"build": {"cache": value}},
+            {"build": {"cache": cache}},
             "must have exactly one of claimName, size",
         )
     yield Bad(
@@ -634,11 +636,11 @@ def pod() -> Iterator[Bad]:
     yield from resources("resources")
     yield from number("go.memoryLimitPercent", 1, 100)
     share = "a whole number from 0 to 1000 or a percentage such as 25%"
-    for value in ("120%", -1, 1001, "1.5", "half", "25"):
+    for amount in ("120%", -1, 1001, "1.5", "half", "25"):
         yield from wrong(
-            f"a share of {value!r}",
+            f"a share of {amount!r}",
             "{rollout.maxSurge,rollout.maxUnavailable,disruption.maxUnavailable}",
-            value,
+            amount,
             share,
         )
     yield from wrong(
@@ -705,7 +707,7 @@ def probes() -> Iterator[Bad]:
     )
     yield from number(f"{each}.failureThreshold", 1, 1000)
     yield from number("probes.{startup,liveness}.terminationGracePeriodSeconds", 1, 86400)
-    two = {"httpGet": {}, "tcpSocket": {}}
+    two: Change = {"httpGet": {}, "tcpSocket": {}}
     yield from wrong(
         "a probe of two kinds", each, two, "must have at most one of httpGet, tcpSocket, grpc, exec"
     )

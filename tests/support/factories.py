@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -80,7 +81,7 @@ def job(
     ended_reason: str = "",
     created: datetime = NOW,
     finished: datetime | None = None,
-    **notes: str,
+    notes: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A build Job as the API server shows it. `ended`: Complete, Failed or nothing."""
     inputs = inputs_hash(owner, SETTINGS, commit)
@@ -88,7 +89,7 @@ def job(
         names.GENERATION: str(owner.generation),
         names.TRIES: "1",
         names.TRIGGER: "FirstBuild",
-        **notes,
+        **(notes or {}),
     }
     made = resources.build_job(owner, SETTINGS, commit, inputs, attempt=attempt, notes=every)
     made["metadata"] |= {

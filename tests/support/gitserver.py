@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from goservice.fetch import main
 
 REAL_GIT = shutil.which("git") or "git"
@@ -111,6 +113,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    @override
     def log_message(self, *arguments: Any) -> None:
         pass
 
@@ -176,7 +179,7 @@ def fetching(log: Path, tree: Path) -> Run:
 
     def call(url: str, commit: str, **more: str) -> tuple[int, Report]:
         arguments = {"into": str(tree), "termination_log": str(log), **more}
-        code = main.main(url, commit, **arguments)  # type: ignore[arg-type]
+        code = main.main(url, commit, **arguments)
         written = log.read_bytes()
         assert len(written) < 4096
         assert written.endswith(b"\n")

@@ -153,12 +153,14 @@ class Lab:
 
     def counted(self) -> dict[str, float]:
         """Ended builds by result and reason, and the seconds of all."""
+        [builds] = self.metrics.builds_total.collect()
+        [durations] = self.metrics.build_duration_seconds.collect()
         found = {
             f"{sample.labels['result']} {sample.labels['reason']}": sample.value
-            for sample in self.metrics.builds_total.collect()[0].samples
+            for sample in builds.samples
             if sample.name.endswith("_total")
         }
-        for sample in self.metrics.build_duration_seconds.collect()[0].samples:
+        for sample in durations.samples:
             if sample.name.endswith(("_sum", "_count")):
                 found[sample.name.rpartition("_")[2]] = sample.value
         return found

@@ -146,14 +146,14 @@ async def test_who_leaves_the_queue_makes_room_and_wakes_the_next(way: str) -> N
     if way == "deleted":
         lab.world.remove("GoService", *OTHER)
     else:
-        changes: dict[str, Any] = {
+        ways: dict[str, dict[str, Any]] = {
             "invalid": {"timeZone": "Mars/Olympus"},
             "suspended": {"suspend": True},
             "pinned": {
                 "image": {"repository": "registry.example.com/shop/checkout", "digest": f.DIGEST}
             },
-        }[way]
-        lab.world.edit("GoService", *OTHER, lambda g: g["spec"].update(changes))
+        }
+        lab.world.edit("GoService", *OTHER, lambda g: g["spec"].update(ways[way]))
     lab.finish_build()
     lab.woken.clear()
     await lab.settle(OTHER)
