@@ -22,6 +22,7 @@ from testbed.apiserver import http
 from testbed.node import progress
 
 FILE = Path(__file__).parent / "last.json"
+"""Where the figures are stored unless --file says otherwise."""
 
 
 def main() -> None:

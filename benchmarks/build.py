@@ -26,11 +26,16 @@ from testbed.node import images, kubectl, localnode, node, paths, prerequisites,
 
 Manifest = dict[str, Any]
 Figures = dict[str, Any]
+"""Plain numbers and texts, as they are stored."""
 
 NAMESPACE = "bench"
+"""Where everything is built."""
 NAME = "sample"
+"""The service whose builds have a cache."""
 CLASSIC = "classic"
+"""The Job of the classic Dockerfile."""
 CLAIM = "go-caches"
+"""What the caches' claims are called, with a time behind."""
 TITLES = {
     "alone": "a new service, nothing kept",
     "first": "a new service, the first of its claim",
@@ -39,8 +44,11 @@ TITLES = {
     "unchanged": "unchanged inputs, rebuilt by hand",
     "classic": "classic Dockerfile, nothing kept",
 }
+"""What the tables call each build, by the name of its figures."""
 FILE = Path(__file__).parent / "last-build.json"
+"""Where the figures are stored unless --file says otherwise."""
 LONGEST_SECONDS = 900.0
+"""Until a build is given up."""
 
 
 def classic(proxy: str) -> str:

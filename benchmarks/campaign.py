@@ -21,13 +21,18 @@ from testbed.apiserver import http
 from testbed.node import progress
 
 Figures = dict[str, Any]
+"""Plain numbers, as they are stored."""
 
 QUIET_SECONDS = 3.0
+"""Without any write: what was begun before is over."""
 WORKERS = 16
 """How many requests the bare client has under way: the operator's default number of workers."""
 TEMPLATE = "bench-template"
+"""The service whose writes the bare client sends again for others."""
 SCALED = "bench-scaled"
+"""The namespace of the services with an autoscaler."""
 LONGEST_SECONDS = 3600.0
+"""Until a measurement is given up; 10 000 services at once take the longest."""
 
 
 @dataclass
@@ -35,9 +40,13 @@ class Campaign:
     """One control plane, its operator and what is needed to ask both."""
 
     bed: Bed
+    """What it runs on."""
     client: http.Client
+    """The administrator's, which plays the users."""
     tally: load.Tally
+    """Which services are ready."""
     log: audit.Log
+    """Where every figure comes from."""
     recorded: list[audit.Request] = field(default_factory=list)
     """The operator's writes for one plain service, in order."""
 

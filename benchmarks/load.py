@@ -11,11 +11,16 @@ from benchmarks.bed import Bed
 from testbed.apiserver import http
 
 PER_NAMESPACE = 100
+"""Services in each namespace."""
 AT_ONCE = 32
+"""Creations under way at the most."""
 
 Key = tuple[str, str]
+"""Namespace and name."""
 SERVICES = "/apis/goservice.dev/v1alpha1/goservices"
+"""The path of all GoServices."""
 AUTOSCALED = {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
+"""The spec of a service with an autoscaler."""
 
 
 def service(bed: Bed, namespace: str, name: str, **more: Any) -> http.Manifest:

@@ -13,7 +13,9 @@ from pathlib import Path
 from testbed.apiserver import http, podstatus
 
 WORKERS = 24
+"""Status writes under way at the most."""
 SELECTOR = "app.kubernetes.io/managed-by=goservice-operator"
+"""The objects that the operator made."""
 
 
 async def play(kubeconfig: Path) -> None:

@@ -34,14 +34,19 @@ from testbed.apiserver.ports import free_port
 from testbed.node import installation, programs
 
 ROOT = Path(__file__).parents[2]
+"""The checkout."""
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
+"""kubectl of the development environment, in the version that pyproject.toml pins."""
 OPERATOR_USER = "system:serviceaccount:goservice-system:goservice-operator"
+"""The operator's user name in RBAC and in the audit log."""
 CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler-controller"
+"""All controllers but those that need nodes or metrics, which are not there."""
 
 START_SECONDS = 180
 """For an API server on a machine that other lanes keep busy; idle it takes five seconds."""
 
 PROBE_SECONDS = 2
+"""Between two liveness probes; the manifests have 20."""
 PROBE_TIMEOUT = 10
 """Of the liveness probe in the manifests."""
 

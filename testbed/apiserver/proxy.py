@@ -25,10 +25,12 @@ from testbed.faults import CODES, Fault
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade"}
 )
+"""Headers that concern one connection, and so are not passed on."""
 
 TOLD = {Fault.TOLD_GONE: Fault.GONE, Fault.TOLD_INTERNAL: Fault.INTERNAL}
 """Errors that come as an event within a watch."""
 RETRY_AFTER = "1"
+"""Seconds, as the header of a 429 has them."""
 FIRST_WORD_SECONDS = 1.0
 """For how long a watch that is to be cut may have nothing to tell."""
 
@@ -43,7 +45,9 @@ class Exchange:
     request: str
     """Method, path and query."""
     frozen: bool = False
+    """Whether nothing is passed on any more, while both connections stay open."""
     response: web.StreamResponse | None = None
+    """What has been begun for the operator; None before the first byte."""
 
 
 class Proxy:

@@ -6,8 +6,10 @@ from typing import Any
 
 Manifest = dict[str, Any]
 Path = tuple[str, ...]
+"""A field: the keys from the manifest's root down."""
 
 MISSING = object()
+"""What stands for a field that is not there; None is a value."""
 
 
 def copied(manifest: Manifest) -> Manifest:

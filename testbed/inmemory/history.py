@@ -16,9 +16,14 @@ class Happening:
     """One change, as watches tell it."""
 
     version: int
+    """The resourceVersion after it."""
     change: str
+    """ADDED, MODIFIED or DELETED."""
     manifest: Manifest
+    """The object after it; of a deletion, as it was last."""
     labels_before: Mapping[str, str] | None
+    """The labels before it, which decide what a watch with a selector sees; None where it was
+    not there."""
 
 
 class History:

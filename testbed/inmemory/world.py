@@ -25,13 +25,16 @@ __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
 Manifest = dict[str, Any]
 Manifests = list[Manifest]
 Key = tuple[str, str, str]
+"""Kind, namespace and name."""
 Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
 """By manager and operation (Apply, Update or Status), as the API server tells them apart."""
 
 FIRST_VERSION = 100
+"""The first resourceVersion; an older one is gone for watches."""
 PAGE_SIZE = 2
 """So small that many a list has several pages."""
 WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
+"""Kinds whose metadata.generation counts the changes of the spec."""
 SERVER_OWNED = {
     "creationTimestamp",
     "deletionTimestamp",
@@ -42,6 +45,7 @@ SERVER_OWNED = {
     "resourceVersion",
     "uid",
 }
+"""Fields of the metadata that no manager owns."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,19 @@ class Request:
     """One request, as a fault hook sees it."""
 
     verb: str
+    """get, list, apply, apply_status, create, patch, delete or logs."""
     kind: str
+    """The kind of the object, such as Deployment."""
     namespace: str | None
+    """None for a list of all namespaces."""
     name: str
+    """Empty for a list."""
     body: Manifest | None = None
+    """What is sent; None for reads and deletions."""
 
 
 Hook = Callable[[Request], None]
+"""What a test runs at each request; it may raise."""
 
 
 class World:

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 TAIL_LINES = 15
+"""How much of a failed program's output an error shows."""
 
 
 class Failed(Exception):

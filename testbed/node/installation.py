@@ -9,8 +9,11 @@ import yaml
 from testbed.node import commands, equipment, kubectl, paths, progress
 
 NAMESPACE = "goservice-system"
+"""Where the manifests install the operator."""
 NAME = "goservice-operator"
+"""The operator's Deployment."""
 SECONDS = 120
+"""Until the operator's pod must be ready."""
 
 
 def folder() -> Path:

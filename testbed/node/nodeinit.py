@@ -18,8 +18,11 @@ from typing import Any, NoReturn
 from testbed.node import paths
 
 CACHE_IN_NODE = Path("/run/goservice-cache")
+"""Where the node sees the cache folder, whatever its path on the host is."""
 START_SECONDS = 60
+"""Until the host's link is there, and until a program listens."""
 RESTART_SECONDS = 1.0
+"""Between a program's end and its next start."""
 
 
 def log(text: str) -> None:

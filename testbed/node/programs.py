@@ -17,7 +17,9 @@ from pathlib import Path
 from testbed.node import commands, paths, progress
 
 KUBERNETES = "v1.37.2"
+"""The version that is compiled, as its module and its version string have it."""
 GO_MINIMUM = (1, 26)
+"""The oldest Go that will do, whatever less the modules ask for."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ CHECKS = Program("checks", "checks", expected="1 to 2 min with empty caches")
 """For tests without a cluster: no part of it."""
 
 ALL = (PAUSE, CRANE, ETCD, SHIM, CONTAINERD, KUBE, METRICS, EXECUTOR)
+"""What a node needs, in the order of compilation."""
 
 
 def fingerprint(program: Program) -> str:

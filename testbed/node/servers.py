@@ -23,8 +23,6 @@ from typing_extensions import override
 
 from testbed.node import paths
 
-CHUNK = 64 * 1024
-
 
 def authorized(header: str) -> bool:
     """Whether an Authorization header holds the git server's user and password."""

@@ -14,7 +14,9 @@ Manifest = dict[str, Any]
 
 POD_AFTER, END_AFTER, TOLD_AFTER = 2.0, 40.0, 1.0
 ROLL_OUT_AFTER = 5.0
+"""Virtual seconds from a Deployment's new generation to its rollout."""
 SCALE_AFTER = 10.0
+"""Virtual seconds from an autoscaler's creation to what it wants."""
 
 
 def digest(inputs: str) -> str:

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, Any]
 Key = tuple[str, str, str]
+"""Kind, namespace and name."""
 
 TIMES = {
     "creationTimestamp", "lastTransitionTime", "lastUpdateTime", "startedAt", "finishedAt",
     "builtAt", "completionTime", "deletionTimestamp",
 }  # fmt: skip
+"""Fields that hold a moment."""
 VERSIONS = {"uid", "resourceVersion"}
+"""Fields that the server makes up."""
 
 
 class Witness:
@@ -166,6 +169,7 @@ RULES: tuple[Rule, ...] = (
     every_image_comes_from_a_job_or_the_spec,
     owners_are_current,
 )
+"""What is asked at every change."""
 
 
 # --- at the end of a run ----------------------------------------------------------------------------
@@ -227,6 +231,7 @@ ORACLES: tuple[Callable[[Run, Run], str], ...] = (
     no_defect_is_logged,
     every_strike_fired,
 )
+"""What is asked at a run's end."""
 
 
 def judged(run: Run, reference: Run) -> list[str]:

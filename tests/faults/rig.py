@@ -27,11 +27,15 @@ Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
 RESTART_AFTER = 1.0
+"""Virtual seconds from the end of the operator's process to the next one."""
 COLLECTED_AFTER = 3.0
+"""Virtual seconds from an owner's deletion to that of what it owned."""
 SETTINGS = factories.SETTINGS.model_copy(
     update={"client": factories.SETTINGS.client.model_copy(update={"workers": 2})}
 )
+"""Two workers: enough that passes run side by side."""
 COUNTERS = metrics.Metrics()
+"""One for all runs: no oracle reads them."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,13 @@ class Start:
     """A world to begin with, and what goes with it."""
 
     snapshot: bytes
+    """The objects, as `World.snapshot` gives them."""
     commit: str = factories.COMMIT
+    """The newest of the repository."""
     pushed: frozenset[str] = frozenset()
+    """Digests of the builds before."""
     seconds: float = 0.0
+    """Virtual time that has passed."""
 
 
 @dataclass
@@ -49,6 +57,7 @@ class Logged(logging.Handler):
     """Errors that the operator logs: it does so for its own defects only."""
 
     lines: list[str] = field(default_factory=list)
+    """As they would be printed."""
 
     def __post_init__(self) -> None:
         super().__init__(logging.ERROR)

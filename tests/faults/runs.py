@@ -28,6 +28,7 @@ QUIET = 4000.0
 PAIRED = (*KILLS, Fault.LOST)
 """The faults that are also told in pairs: a write's effect and the operator's memory part ways."""
 HEALED_BY_RELIST = {Fault.SILENCED, Fault.CUT}
+"""Faults after which an event never comes."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,27 @@ class Run:
     """What came of one run."""
 
     scenario: str
+    """Its name."""
     strikes: tuple[Strike, ...]
+    """What was to happen."""
     fired: tuple[Strike, ...]
+    """What did."""
     points: tuple[Point, ...]
+    """Every point that was reached, in order."""
     late: str
+    """What did not come true in time; empty if all did."""
     end: Any
+    """All objects at the end, without what differs between equal runs."""
     counts: Counter[tuple[str, str, str]]
+    """Creations and deletions by change, kind and name."""
     violations: tuple[str, ...]
+    """Rules that were broken on the way."""
     orphans: tuple[str, ...]
+    """Objects whose owner is gone at the end."""
     writes_after: tuple[tuple[str, str, str], ...]
+    """Writes after convergence: verb, kind and name."""
     defects: tuple[str, ...]
+    """Unexpected exceptions, logged or raised."""
 
     @override
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from tests.faults.rig import KEY, Rig
 from tests.support import factories
 
 Story = Callable[[Rig], Awaitable[None]]
+"""What the user does, and what must come true after each step."""
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,18 @@ class Scenario:
     """A story, after another one that was told without faults."""
 
     name: str
+    """The function's, in words."""
     story: Story
+    """What the user does."""
     after: Story | None = None
+    """The story that has gone before; None: nothing is there."""
     races: bool = False
     """Whether the story races the garbage collector and the watches that tell of it: which of the
     old objects are taken over, and which attempt a build is, then depends on who comes first."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
+"""By name; filled by `scenario`."""
 
 
 def scenario(after: Story | None = None, *, races: bool = False) -> Callable[[Story], Story]:

@@ -15,7 +15,9 @@ Manifest = dict[str, Any]
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
+"""Virtual seconds until the client gives an answer up."""
 LATENCY = 0.01
+"""Virtual seconds of a request."""
 
 
 class Killed(BaseException):

@@ -12,17 +12,22 @@ from tests.faults.virtual import VirtualLoop
 
 Manifest = dict[str, Any]
 Event = tuple[str | None, Manifest]
+"""Its type, None for what a list found, and the object."""
 
 LATENCY = 0.05
+"""Virtual seconds from a change to its event."""
 INSTANT = 1e-6
 """Sums of floats are not exact, and asyncio wakes a timer a little early."""
 GAP_SECONDS = 20.0
 """How long a cut watch is away; what happens meanwhile is never told."""
 DELAY_SECONDS = 90.0
+"""Virtual seconds that a delayed watch is behind: longer than a build."""
 REPEAT_SECONDS = 30.0
+"""Virtual seconds until an event comes once more."""
 JOURNEY = 10
 """How many events back a stale API server's view is."""
 JOURNEY_SECONDS = 30.0
+"""For how long a stale API server stays stale, in virtual seconds."""
 
 
 class Stream:

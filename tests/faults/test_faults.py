@@ -15,8 +15,11 @@ from tests.faults import runs
 from tests.faults.scenarios import SCENARIOS
 
 DONE: Counter[str] = Counter()
+"""What has been run, for the last test."""
 STARTED = time.process_time()
+"""CPU seconds of this process when the file was read."""
 MOST_SHOWN = 5
+"""Of the complaints of one test."""
 
 
 def complaints(strikes: Sequence[tuple[Strike, ...]], name: str) -> list[str]:

@@ -16,6 +16,7 @@ from tests.faults.virtual import StuckError, VirtualLoop
 from tests.support import factories
 
 NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
+"""A strike that no run reaches."""
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
 CRASHES = 2
+"""Ends of the operator's process in one walk."""
 EDITS = 1
+"""Edits of the user in one walk."""
 
 
 class Git:
@@ -51,11 +53,17 @@ class State:
     """Everything that decides what comes next; it can be pickled."""
 
     world: bytes
+    """The objects, as `World.snapshot` gives them."""
     cache: Cache
+    """What the operator has seen."""
     memory: Memory
+    """What it knows beside the objects."""
     streams: dict[str, list[tuple[str | None, Manifest]]] = field(default_factory=dict)
+    """Events on their way, by kind."""
     crashes: int = CRASHES
+    """How many may still come."""
     edits: int = EDITS
+    """How many may still come."""
     jobs: tuple[str, ...] = ()
     """Every Job that was ever made."""
 
@@ -65,12 +73,17 @@ class Walk:
     """What a walk has seen."""
 
     states: int = 0
+    """Different ones."""
     steps: int = 0
+    """Tried from them."""
     ended: int = 0
     """States in which nothing is left to do."""
     violations: list[str] = field(default_factory=list)
+    """Rules that a step broke."""
     complete: bool = False
+    """Whether every state that can be reached was."""
     ends: set[str] = field(default_factory=set)
+    """How the ends look; one sentence each."""
 
 
 def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
@@ -320,6 +333,7 @@ ACTS: dict[str, Callable[[Bench], bool]] = {
     "the rollout ends": _roll_out,
     "the user edits": Bench.edit,
 }
+"""Steps of others than the operator, by name: whether there was something to do."""
 
 
 # --- states -----------------------------------------------------------------------------------------

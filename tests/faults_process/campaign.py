@@ -31,6 +31,7 @@ ERRORS = (
     Fault.INTERNAL,
     Fault.UNAVAILABLE,
 )
+"""What a write is answered with."""
 LISTS = (
     Fault.GONE,
     Fault.INTERNAL,
@@ -39,16 +40,22 @@ LISTS = (
     Fault.UNAUTHORIZED,
     Fault.RESET,
 )
+"""What a list of kopf's is answered with."""
 WATCHES = (*LISTS, Fault.CUT, Fault.TOLD_GONE, Fault.TOLD_INTERNAL)
+"""What a watch of kopf's is answered with, or what happens within it."""
 ROUNDS = [("list", fault) for fault in LISTS] + [("watch", fault) for fault in WATCHES]
 """What strikes kopf's requests as an operator starts: one kind of fault all of its lists or watches."""
 DEADLY = {("list", Fault.GONE), ("watch", Fault.GONE), ("watch", Fault.TOLD_INTERNAL)}
 """What kopf does not bear (1.45.2): the process ends, and is started again."""
 KILL_LANES = 6
+"""Operators that are killed, side by side."""
 KOPF_LANES = 2
+"""Operators that are started again and again, beside."""
 ALL = os.environ.get("FAULTS") == "all"
+"""Whether every write is answered with every error, not with the next one."""
 
 Points = dict[str, tuple[Point, ...]]
+"""Points of the undisturbed run, by story."""
 
 
 @dataclass
@@ -56,6 +63,7 @@ class Outcome:
     """What the campaign found."""
 
     reference: dict[str, Run] = field(default_factory=dict)
+    """The undisturbed runs, by story."""
     done: dict[str, list[tuple[Run, list[str]]]] = field(default_factory=dict)
     """By part (kills, lost replies, errors): each run, and what is said against it."""
     deaths: list[str] = field(default_factory=list)

@@ -24,6 +24,7 @@ SETTINGS: dict[str, Any] = {
     "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
     "builds": {"maxConcurrent": 100},
 }
+"""The fake git server is on loopback, and no build waits for another."""
 
 
 @dataclass
@@ -31,8 +32,11 @@ class Requests:
     """What the proxy knows of one life: what strikes it, and what was written for it."""
 
     script: Script = field(default_factory=Script)
+    """What strikes its writes."""
     writes: list[tuple[float, Asked]] = field(default_factory=list)
+    """Each with the second of the monotonic clock at which it came."""
     struck_at: float = 0.0
+    """The second of the last strike; 0: none yet."""
 
 
 class Lane:

@@ -13,6 +13,7 @@ from testbed.apiserver import http, podstatus
 from tests.faults_process.recorder import Recorder, life_of
 
 LOG = "# example.com/checkout\n./main.go:3:1: undefined: x\n"
+"""What the compiler says of a broken commit."""
 
 
 class Node:

@@ -19,7 +19,9 @@ Life = tuple[str, str]
 """Namespace and name of a GoService."""
 
 SEEN = ("GoService", "ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service")
+"""Kinds that are watched, the owner first."""
 OURS = f"{names.MANAGED_BY}={names.OPERATOR}"
+"""Selects what the operator made."""
 
 
 class Recorder:

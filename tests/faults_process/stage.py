@@ -20,11 +20,17 @@ class Stage:
     """Everything, and the tasks that run until it is left."""
 
     client: http.Client
+    """The administrator's."""
     recorder: Recorder
+    """Sees every change."""
     node: Node
+    """Plays the kubelet."""
     fake_git: FakeGit
+    """Has every repository."""
     _group: asyncio.TaskGroup
+    """Ends all tasks with the first that fails."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """What `end` cancels."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something until the end; an error of it ends everything."""

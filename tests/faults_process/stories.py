@@ -21,6 +21,7 @@ from tests.faults_process.stage import Stage
 
 FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
 POLL_SECONDS = 2
+"""How often a service has its repository asked."""
 QUIET_SECONDS = 3.0
 """For how long nothing is written once a story has converged."""
 BOUND_SECONDS = 90.0
@@ -31,6 +32,7 @@ REFUSED_SECONDS = 60.0
 PATIENCE_SECONDS = 120.0
 """After which a run is given up."""
 SERVICES = "/apis/goservice.dev/v1alpha1/namespaces/%s/goservices"
+"""The path of a namespace's GoServices."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,23 @@ class Run:
     """What came of one story."""
 
     story: str
+    """Its name."""
     strikes: tuple[Strike, ...]
+    """What was to happen."""
     fired: tuple[Strike, ...]
+    """What did."""
     points: tuple[Point, ...]
+    """Every write, in order."""
     end: Any
+    """All objects but pods at the end, without what differs between equal runs."""
     counts: Any
+    """Creations and deletions, object by object."""
     violations: tuple[str, ...]
+    """Rules that were broken on the way."""
     seconds: float
     """From the last fault or act of the user, once the operator runs, to the last write."""
     late: str = ""
+    """What did not come true in time; empty if all did."""
 
     @override
     def __str__(self) -> str:
@@ -187,6 +197,7 @@ CHANCE = {
     r"10\.96\.\d+\.\d+": "an address",
     r"ReplicaSet \\\"life-[0-9a-z]+": "ReplicaSet life",
 }
+"""What differs between equal runs, and the word that stands for it."""
 HASH = r"(?<![0-9a-z])[0-9a-f]{10,}(?![0-9a-z])"
 """What equals what must stay; a hash of one life is another one in the next, which has another name."""
 

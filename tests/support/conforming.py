@@ -12,6 +12,7 @@ from goservice.cluster.protocol import Cluster
 
 Manifest = dict[str, Any]
 Change = tuple[str, Manifest]
+"""Type and object of a watch's event."""
 
 SOON = 90.0
 """Seconds in which a real controller has surely acted, and a real watch has sent a bookmark."""

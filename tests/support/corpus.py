@@ -18,9 +18,13 @@ from goservice.api import crd, resource
 from tests.support import factories
 
 Change = dict[str, Any]
+"""Fields of the spec that replace the factory's; None takes one away."""
 DIGEST = "sha256:" + "a" * 64
+"""A digest that no image has."""
 GIT = "https://git.example.com/shop/checkout.git"
+"""A repository that nothing asks."""
 IMAGE = "registry.example.com/shop/checkout"
+"""An image that nothing pulls."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,17 @@ class Bad:
     """One bad resource: the field that is named, and words that every message about it has."""
 
     title: str
+    """What is wrong, for the test's name."""
     field: str
+    """The path that the message must name."""
     change: Change
+    """What makes it bad."""
     says: str
+    """Words of `goservice validate`."""
     server: str = ""
     """The API server's words, where they are Kubernetes' own and others than ours."""
     by: Literal["schema", "operator"] = "schema"
+    """Who refuses it: the CRD's schema, or the operator with the platform's settings."""
     reason: str = ""
     """Of the operator's refusal."""
     settings: Change = dataclasses.field(default_factory=dict)
@@ -78,7 +87,9 @@ COMPANIONS: dict[str, Any] = {
 }
 """What else is needed, by the place of the object that needs it."""
 SHARE = {"type": "Utilization", "averageUtilization": 80}
+"""A target in percent of a request."""
 PER_POD = {"type": "AverageValue", "averageValue": "1"}
+"""A target for each pod."""
 METRICS: dict[str, Change] = {
     "resource": {"name": "cpu", "target": SHARE},
     "containerResource": {"container": "app", "name": "cpu", "target": SHARE},
@@ -90,6 +101,7 @@ METRICS: dict[str, Change] = {
     },
     "external": {"metric": {"name": "a"}, "target": PER_POD},
 }
+"""One metric of each type, by the field that holds it."""
 
 
 def body(change: Change, name: str = "") -> dict[str, Any]:
@@ -985,7 +997,9 @@ ACCEPTED: dict[str, Change] = {
     "two proxies": {"build": {"modules": {"proxy": "https://a.example.com|https://b.example.com/x,off"}}},
     "a module in a folder with dots": {"source": {"git": {"url": GIT, "directory": "a.b/.c/d-e"}}},
 }  # fmt: skip
+"""What both accept, by title."""
 
 REFUSED = tuple(rows())
+"""Every row, made once."""
 OPERATOR_REFUSES = frozenset({"ForbiddenByPlatform", "CPURequestMissing"})
 """The closed list of what needs the platform's settings."""

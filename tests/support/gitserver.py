@@ -18,7 +18,9 @@ from typing_extensions import override
 from goservice.fetch import main
 
 REAL_GIT = shutil.which("git") or "git"
+"""Found before a test puts another git first on PATH."""
 BACKEND = Path(subprocess.check_output([REAL_GIT, "--exec-path"], text=True).strip())
+"""The folder of `git http-backend`."""
 IDENTITY = {
     "GIT_AUTHOR_NAME": "A. Author",
     "GIT_AUTHOR_EMAIL": "a@example.com",
@@ -29,13 +31,18 @@ IDENTITY = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
 }
+"""Author, committer and dates of every commit: equal content is the same commit. Nothing of the
+machine's own configuration."""
 SERVED = {
     "safe.directory": "*",
     "http.uploadpack": "true",
 }
+"""What the repositories' owner and http-backend must be told."""
 
 Report = dict[str, str]
+"""The JSON that `fetch` leaves as its termination message."""
 Run = Callable[..., tuple[int, Report]]
+"""Calls `fetch` with a URL and a commit; the exit code and the report."""
 
 
 def git(folder: Path, *arguments: str, given: bytes = b"", **environment: str) -> str:
@@ -200,6 +207,7 @@ GOOD = {
     "go.mod": 'module example.com/a // why\n\ngo 1.26.1\n\ntoolchain "go1.27.0"\n',
     "main.go": "package main\n\nfunc main() {}\n",
 }
+"""The files of a module that is accepted."""
 
 
 def failed(outcome: tuple[int, Report], reason: str, *words: str) -> str:

@@ -19,6 +19,7 @@ from testbed.inmemory import world
 from tests.support import factories as f
 
 KEY = ("shop", "checkout")
+"""Namespace and name of the service that tests submit first."""
 
 
 class Git:
