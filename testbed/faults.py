@@ -27,8 +27,8 @@ class Fault(StrEnum):
     LOST = "applied but lost"
     UNAUTHORIZED = "401"
     GONE = "410"
-    TOLD_GONE = "410 in a stream"
-    TOLD_INTERNAL = "500 in a stream"
+    STREAM_GONE = "410 in a stream"
+    STREAM_INTERNAL = "500 in a stream"
     CUT = "watch cut"
     DELAYED = "watch delayed"
     REPEATED = "watch repeated"
@@ -77,7 +77,7 @@ CHANGES = ("ADDED", "MODIFIED", "DELETED")
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """A request of the operator, or an event of its watches, told apart from all others."""
+    """A request of the operator, or an event of its watches, different from all others."""
 
     verb: str
     """get, list, apply, hand over, create, delete and so on; of an event its type, such as

@@ -329,7 +329,7 @@ class ControlPlane:
 
 
 class Repository:
-    """A git repository, and a server on loopback that tells its refs."""
+    """A git repository, and a server on loopback that lists its refs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -413,7 +413,7 @@ class Operator:
         self.port = free_port()
         self.log = plane.folder / f"{name}.log"
         self.alarms: list[str] = []
-        """What its liveness probe was told when it was not well."""
+        """What it answered to its liveness probe when it was not well."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""What happened in the in-memory API server, as watches tell it."""
+"""What happened in the in-memory API server, as watches show it."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -13,7 +13,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class Happening:
-    """One change, as watches tell it."""
+    """One change, as watches show it."""
 
     version: int
     """The resourceVersion after it."""
@@ -43,7 +43,7 @@ class History:
     async def watch(
         self, kind: str, namespace: str, since: str, label_selector: str
     ) -> AsyncGenerator[tuple[str, Manifest], None]:
-        """Every change after a version, and a bookmark when all of them are told."""
+        """Every change after a version, and a bookmark when all of them are sent."""
         if int(since) < self._first:
             raise errors.Gone(f"too old resource version: {since}", status=410)
         position, last = 0, int(since)
@@ -66,7 +66,7 @@ class History:
 
 
 def _as_selected(happened: Happening, selector: str) -> str:
-    """The change as a watch with a selector tells it; empty if it does not."""
+    """The change as a watch with a selector shows it; empty if it does not."""
     now = fieldpaths.selected(selector, happened.manifest["metadata"].get("labels") or {})
     before = happened.labels_before
     was = before is not None and fieldpaths.selected(selector, before)

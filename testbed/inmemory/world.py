@@ -27,7 +27,7 @@ Manifests = list[Manifest]
 Key = tuple[str, str, str]
 """Kind, namespace and name."""
 Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
-"""By manager and operation (Apply, Update or Status), as the API server tells them apart."""
+"""By manager and operation (Apply, Update or Status), as the API server keeps them apart."""
 
 FIRST_VERSION = 100
 """The first resourceVersion; an older one is gone for watches."""
@@ -69,7 +69,7 @@ Hook = Callable[[Request], None]
 
 
 class World:
-    """An in-memory `goservice.cluster.Cluster`, and hands that play users and controllers."""
+    """An in-memory `goservice.cluster.Cluster`, and methods for what users and controllers do."""
 
     def __init__(self, access: Mapping[str, frozenset[str]] | None = None) -> None:
         self.writes: list[tuple[str, str, str]] = []
@@ -247,7 +247,7 @@ class World:
     def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
     ) -> AsyncGenerator[tuple[str, Manifest], None]:
-        """Every change after a version, and a bookmark when all of them are told."""
+        """Every change after a version, and a bookmark when all of them are sent."""
         return self._history.watch(kind, namespace, since, label_selector)
 
     async def end_namespace(self, name: str) -> None:
@@ -339,7 +339,7 @@ class World:
         return pickle.dumps((self._objects, self._owners, self._version))
 
     def restore(self, snapshot: bytes) -> None:
-        """Hold exactly what a snapshot holds; nobody is told."""
+        """Hold exactly what a snapshot holds; no listener is called."""
         self._objects, self._owners, self._version = pickle.loads(snapshot)
 
     # --- the rules ---

@@ -1,4 +1,4 @@
-"""Where the local cluster lives: its folders, addresses and names.
+"""Where the local cluster is: its folders, addresses and names.
 
 Nothing here touches the system. Every other module takes its constants from here.
 """

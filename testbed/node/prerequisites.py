@@ -29,7 +29,7 @@ PACKAGES = {
     "debootstrap": "/usr/sbin/debootstrap",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
 }
-"""Debian package: a file that tells that it is there."""
+"""Debian package: a file that shows that it is installed."""
 
 
 def missing(present: frozenset[str] | None = None) -> list[str]:

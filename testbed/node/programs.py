@@ -27,10 +27,15 @@ class Program:
     """One Go program: where its module is, what to build, and what the linker sets."""
 
     name: str
+    """Of its binary, before the hash."""
     module: str
+    """The folder of its Go module, in testbed/node."""
     package: str = "."
+    """What `go build` builds."""
     variables: tuple[tuple[str, str], ...] = ()
+    """Package variables that the linker sets, and their values."""
     expected: str = "up to a minute"
+    """How long the first compilation takes."""
 
     @property
     def flags(self) -> tuple[str, ...]:

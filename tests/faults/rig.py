@@ -1,4 +1,4 @@
-"""One run: a world, its controllers, an operator that may die, and the user's hands."""
+"""One run: a world, its controllers, an operator that may be killed, and what the user does."""
 
 import asyncio
 import logging
@@ -17,7 +17,7 @@ from goservice.watch.operator import Operator
 from testbed.faults import Script
 from testbed.inmemory.world import World
 from tests.faults.actors import Actors, digest
-from tests.faults.oracles import Witness
+from tests.faults.oracles import Recorder
 from tests.faults.server import FaultyServer, Killed
 from tests.faults.streams import Watches
 from tests.faults.virtual import VirtualLoop
@@ -26,6 +26,7 @@ from tests.support import factories
 Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
+"""The GoService of all scenarios."""
 RESTART_AFTER = 1.0
 """Virtual seconds from the end of the operator's process to the next one."""
 COLLECTED_AFTER = 3.0
@@ -98,10 +99,9 @@ class Rig:
         self.actors = Actors(loop, self.world, self.stamp)
         self.actors.pushed |= start.pushed
         self.actors.catch_up()
-        self.witness = Witness(self.world, self.actors)
+        self.recorder = Recorder(self.world, self.actors)
         self.watches = Watches(loop, self.world, script)
         self.watches.restart = self.kill
-        self.lives = 0
         self.crashes: list[BaseException] = []
         self._changed = asyncio.Event()
         self._server: FaultyServer | None = None
@@ -109,12 +109,11 @@ class Rig:
         self.world.on_change(lambda *_: self._changed.set())
         self._supervisor = loop.create_task(self._supervise())
 
-    # --- the operator's lives ---
+    # --- the operator's process, again and again ---
 
     async def _supervise(self) -> None:
         while True:
             self._dying.clear()
-            self.lives += 1
             self._server = FaultyServer(self.world, self.script, self._dying.set)
             operator = Operator(
                 SETTINGS,
@@ -144,11 +143,11 @@ class Rig:
 
     @property
     def killed(self) -> bool:
-        """Whether the operator's life has just ended."""
+        """Whether the operator's process has just ended."""
         return self._dying.is_set()
 
     def kill(self) -> None:
-        """End the operator's life from outside."""
+        """End the operator's process from outside."""
         if self._server is not None:
             self._server.dead = True
         self._dying.set()
@@ -158,7 +157,7 @@ class Rig:
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
 
-    # --- the user's hands ---
+    # --- what the user does ---
 
     def submit(self, **changes: Any) -> None:
         """Create the GoService."""

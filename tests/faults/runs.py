@@ -22,11 +22,11 @@ STEP_BOUND = 900.0
 RELIST_BOUND = 4 * 3960.0
 """The same where only the hourly look at everything can heal."""
 GRACE = 120.0
-"""What may still be under way once the story is told."""
+"""What may still be under way once the story has ended."""
 QUIET = 4000.0
 """For how long nothing is written then: a re-list and many polls of git are in it."""
 PAIRED = (*KILLS, Fault.LOST)
-"""The faults that are also told in pairs: a write's effect and the operator's memory part ways."""
+"""The faults that also come in pairs: a write's effect and the operator's memory part ways."""
 HEALED_BY_RELIST = {Fault.SILENCED, Fault.CUT}
 """Faults after which an event never comes."""
 
@@ -72,7 +72,7 @@ def slow(strikes: tuple[Strike, ...]) -> bool:
 
 
 def perform(scenario: Scenario, *strikes: Strike) -> Run:
-    """Tell a story with these strikes, and see what comes of it."""
+    """Go through a story with these strikes, and see what comes of it."""
     start = prepared(scenario.after)
     script = Script({strike.point: strike.fault for strike in strikes})
     logged = Logged()
@@ -104,7 +104,7 @@ async def _perform(
     script.open = False
     sent = len(rig.world.writes)
     await asyncio.sleep(QUIET)
-    counts = rig.witness.counts
+    counts = rig.recorder.counts
     run = Run(
         scenario.name,
         strikes,
@@ -113,7 +113,7 @@ async def _perform(
         late,
         oracles.end_state(rig.world, any_attempt=scenario.races),
         oracles.without_races(counts) if scenario.races else counts,
-        tuple(rig.witness.violations),
+        tuple(rig.recorder.violations),
         tuple(oracles.orphans(rig.world)),
         tuple(rig.world.writes[sent:]),
         (),
@@ -129,7 +129,7 @@ def prepared(story: Story | None) -> Start:
     if story is None:
         return Start(World().snapshot())
 
-    async def tell() -> Start:
+    async def play() -> Start:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         rig = Rig(loop, Start(World().snapshot()), Script(), STEP_BOUND)
@@ -140,7 +140,7 @@ def prepared(story: Story | None) -> Start:
         return Start(rig.world.snapshot(), rig.commit, pushed, loop.time())
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(tell())
+        return runner.run(play())
 
 
 @functools.cache

@@ -25,7 +25,7 @@ class Killed(BaseException):
 
 
 class FaultyServer:
-    """A `goservice.cluster.Cluster` for one life of the operator."""
+    """A `goservice.cluster.Cluster` for one process of the operator."""
 
     def __init__(self, world: World, script: Script, on_kill: Callable[[], None]) -> None:
         self._world = world
@@ -132,7 +132,7 @@ class FaultyServer:
         return result
 
     def kill(self) -> None:
-        """End this life here and now."""
+        """End this process here and now."""
         self.dead = True
         self._on_kill()
         raise Killed

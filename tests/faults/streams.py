@@ -19,7 +19,7 @@ LATENCY = 0.05
 INSTANT = 1e-6
 """Sums of floats are not exact, and asyncio wakes a timer a little early."""
 GAP_SECONDS = 20.0
-"""How long a cut watch is away; what happens meanwhile is never told."""
+"""How long a cut watch is away; what happens meanwhile is never sent."""
 DELAY_SECONDS = 90.0
 """Virtual seconds that a delayed watch is behind: longer than a build."""
 REPEAT_SECONDS = 30.0
@@ -31,7 +31,7 @@ JOURNEY_SECONDS = 30.0
 
 
 class Stream:
-    """Events of one kind on their way to one life of the operator."""
+    """Events of one kind on their way to one process of the operator."""
 
     def __init__(self, loop: VirtualLoop, operator: Operator, kind: str) -> None:
         self._loop = loop
@@ -64,7 +64,7 @@ class Stream:
 
 
 class Watches:
-    """What kopf does: list each kind, then tell every change, until a fault says otherwise."""
+    """What kopf does: list each kind, then send every change, until a fault says otherwise."""
 
     def __init__(self, loop: VirtualLoop, world: World, script: Script) -> None:
         self._loop = loop
@@ -75,11 +75,11 @@ class Watches:
         self._first = len(self._past)
         self._journey = 0
         self.restart: Any = None
-        """Called to end the operator's life when it is to meet a stale server in the next."""
+        """Called to end the operator's process when the next one is to meet a stale server."""
         world.on_change(self._changed)
 
     def connect(self, operator: Operator) -> None:
-        """Start over for a new life."""
+        """Start over for a new process."""
         self._streams = {kind: Stream(self._loop, operator, kind) for kind in WATCHED}
         for stream in self._streams.values():
             stream.begin()
@@ -103,7 +103,7 @@ class Watches:
             self._send(change, manifest)
 
     def disconnect(self) -> None:
-        """The operator's life is over."""
+        """The operator's process has ended."""
         self._streams = {}
 
     def _changed(self, change: str, manifest: Manifest) -> None:

@@ -30,6 +30,7 @@ from tests.support import factories
 Manifest = dict[str, Any]
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
+"""The GoService of every walk."""
 CRASHES = 2
 """Ends of the operator's process in one walk."""
 EDITS = 1
@@ -111,7 +112,7 @@ def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
 
 
 def beginning() -> State:
-    """A GoService that the operator has just been told of."""
+    """A GoService that the operator has just seen."""
     world = World(access=ACCESS)
     body = factories.body()
     del body["metadata"]["uid"], body["metadata"]["generation"]
@@ -151,7 +152,7 @@ def _checked(what: str, bench: "Bench", violations: list[str]) -> Iterator[tuple
 
 
 class Bench:
-    """A state brought to life for one step."""
+    """A state in which one step can be made."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -165,7 +166,7 @@ class Bench:
         self.world.on_change(self._changed)
 
     def state(self) -> State:
-        """The state after the step, without the events that would tell the operator nothing."""
+        """The state after the step, without the events that are no news to the operator."""
         for kind, events in self._state.streams.items():
             while events and self._is_known(kind, *events[0]):
                 events.pop(0)
@@ -181,7 +182,7 @@ class Bench:
         return _version(held) >= _version(manifest)
 
     def make_pass(self, strike: tuple[int, bool] | None) -> "Bench":
-        """One pass; with a strike it is the last of this life, at that request."""
+        """One pass; with a strike the process ends in it, at that request."""
         at, after = strike or (-1, False)
 
         def before(request: Request) -> None:

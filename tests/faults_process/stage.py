@@ -1,4 +1,4 @@
-"""What all lives share: an administrator's client, a recorder, a node and a git server, at work."""
+"""What all services share: an administrator's client, a recorder, a node and a git server."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def staged(kubeconfig: Path) -> AsyncIterator[Stage]:
     """The stage, until it is left."""
     fake_git = FakeGit()
     await fake_git.open()
-    async with http.connected(kubeconfig, "for-real") as client, asyncio.TaskGroup() as group:
+    async with http.connected(kubeconfig, "faults-process") as client, asyncio.TaskGroup() as group:
         recorder = Recorder()
         stage = Stage(client, recorder, Node(client, recorder), fake_git, group)
         stage.start(recorder.follow(client))

@@ -1,4 +1,4 @@
-"""An operator on an in-memory cluster, with hands that play the cluster's controllers."""
+"""An operator on an in-memory cluster, whose controllers the test plays."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Git:
 
 
 class Lab:
-    """An operator on an in-memory cluster, with hands to play the cluster's controllers."""
+    """An operator on an in-memory cluster, and methods that do what its controllers would."""
 
     def __init__(self, settings: Settings = f.SETTINGS) -> None:
         self.world = world.World(access=ACCESS)
@@ -56,8 +56,8 @@ class Lab:
         self.settings = settings
         self.now: datetime = f.NOW
         self.cache = Cache()
-        self.deaf: set[str] = set()
-        """Kinds whose watches tell nothing."""
+        self.silent: set[str] = set()
+        """Kinds whose watches send nothing."""
         self.woken: list[tuple[str, str]] = []
         self.metrics = Metrics()
         self.start()
@@ -82,7 +82,7 @@ class Lab:
     def _saw(self, event: str, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]
         ours = manifest["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.OPERATOR
-        if kind in self.deaf:
+        if kind in self.silent:
             return
         if kind != "GoService" and not ours:
             return
@@ -170,6 +170,6 @@ class Lab:
         found = find(self.status(), Type.READY)
         return found["status"], found["reason"]
 
-    def told(self) -> str:
+    def message(self) -> str:
         """What Ready says, in its sentences."""
         return str(find(self.status(), Type.READY)["message"])
