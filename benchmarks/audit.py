@@ -39,8 +39,11 @@ RULES: tuple[Mapping[str, Any], ...] = (
     },
     {"level": "None"},
 )
+"""The audit policy: the operator's requests, and the few of others that mark a moment. The first
+rule that fits counts."""
 
 READS = ("get", "list", "watch")
+"""Verbs that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,23 @@ class Request:
     """One request, as the API server saw it."""
 
     verb: str
+    """The API's verb, such as patch."""
     resource: str
     """With its subresource, such as goservices/status."""
     namespace: str
+    """Empty for what has none."""
     name: str
+    """Of a creation too, where the policy keeps the body."""
     user: str
+    """Who asked."""
     code: int
+    """HTTP status of the answer."""
     received: float
+    """Seconds of the epoch, to the microsecond, by the API server's clock."""
     answered: float
+    """The same."""
     body: Any = None
+    """What was sent; None where the policy does not keep it."""
 
     @property
     def ours(self) -> bool:

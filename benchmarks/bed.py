@@ -30,6 +30,7 @@ FLAGS = {
     # 10 000 services write more within the five minutes between compactions than fits by default.
     "etcd": ("--quota-backend-bytes=8589934592",),
 }
+"""What differs from the control plane of the tests, by program."""
 
 
 @dataclass
@@ -37,10 +38,15 @@ class Bed:
     """A running control plane and what plays around it."""
 
     folder: Path
+    """Logs and data, removed at the end."""
     plane: ControlPlane
+    """API server, etcd and controllers."""
     operator: Operator
+    """The process that is measured."""
     refs_port: int
+    """Where the git server that has every repository listens."""
     helpers: dict[str, subprocess.Popen[bytes]]
+    """The processes beside, by name: actor and refs server."""
 
     def repository(self, name: str) -> str:
         """The URL of a repository, which has one commit."""

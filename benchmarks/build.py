@@ -26,11 +26,16 @@ from goservice.manifest import Manifest
 from testbed.node import images, kubectl, localnode, node, paths, prerequisites, progress
 
 Figures = dict[str, Any]
+"""Plain numbers and texts, as they are stored."""
 
 NAMESPACE = "bench"
+"""Where everything is built."""
 NAME = "sample"
+"""The service whose builds have a cache."""
 CLASSIC = "classic"
+"""The Job of the classic Dockerfile."""
 CLAIM = "go-caches"
+"""What the caches' claims are called, with a time behind."""
 TITLES = {
     "alone": "a new service, nothing kept",
     "first": "a new service, the first of its claim",
@@ -39,8 +44,11 @@ TITLES = {
     "unchanged": "unchanged inputs, rebuilt by hand",
     "classic": "classic Dockerfile, nothing kept",
 }
+"""What the tables call each build, by the name of its figures."""
 FILE = Path(__file__).parent / "last-build.json"
+"""Where the figures are stored unless --file says otherwise."""
 LONGEST_SECONDS = 900.0
+"""Until a build is given up."""
 
 
 def classic(proxy: str) -> str:
@@ -139,11 +147,12 @@ def _measure(figures: Figures) -> None:
     # An earlier run's caches must not be found again.
     claim = f"{CLAIM}-{int(time.time())}"
     localnode.claim(NAMESPACE, claim)
-    cache = {"build": {"cache": {"claimName": claim}}}
+    cache: dict[str, Any] = {"build": {"cache": {"claimName": claim}}}
+    without: dict[str, Any] = {}
     repository = f"bench-{int(time.time())}"
     localnode.push_sample(repository, "First")
     for key, name, more in (
-        ("alone", "alone", {}),
+        ("alone", "alone", without),
         ("first", NAME, cache),
         ("next", "next", cache),
     ):

@@ -17,17 +17,23 @@ from typing import Any
 
 from benchmarks import audit, load, machine
 from benchmarks.bed import Bed
+from goservice.manifest import Manifest
 from testbed.apiserver import http
 from testbed.node import progress
 
 Figures = dict[str, Any]
+"""Plain numbers, as they are stored."""
 
 QUIET_SECONDS = 3.0
+"""Without any write: what was begun before is over."""
 WORKERS = 16
 """How many requests the bare client has under way: the operator's default number of workers."""
 TEMPLATE = "bench-template"
+"""The service whose writes the bare client sends again for others."""
 SCALED = "bench-scaled"
+"""The namespace of the services with an autoscaler."""
 LONGEST_SECONDS = 3600.0
+"""Until a measurement is given up; 10 000 services at once take the longest."""
 
 
 @dataclass
@@ -35,9 +41,13 @@ class Campaign:
     """One control plane, its operator and what is needed to ask both."""
 
     bed: Bed
+    """What it runs on."""
     client: http.Client
+    """The administrator's, which plays the users."""
     tally: load.Tally
+    """Which services are ready."""
     log: audit.Log
+    """Where every figure comes from."""
     recorded: list[audit.Request] = field(default_factory=list)
     """The operator's writes for one plain service, in order."""
 
@@ -185,7 +195,7 @@ class Campaign:
             start = time.monotonic()
             done = 0
 
-            async def play(manifest: http.Manifest) -> http.Manifest:
+            async def play(manifest: Manifest) -> Manifest:
                 nonlocal done
                 for request in self.recorded:
                     await _again(self.client, request, original, manifest["metadata"])
@@ -205,7 +215,7 @@ class Campaign:
 
     # --- parts ------------------------------------------------------------------------------------
 
-    async def _ready(self, services: Iterable[http.Manifest], step: progress.Step) -> None:
+    async def _ready(self, services: Iterable[Manifest], step: progress.Step) -> None:
         def note(text: str) -> None:
             step.note = text
 
@@ -264,6 +274,8 @@ def _latencies(seen: Iterable[audit.Request]) -> Figures:
                 complete.setdefault(owner, request.answered)
             case (True, _, "deployments"):
                 deployed.setdefault(owner, request.received)
+            case _:
+                pass  # the other requests start and end nothing that is measured
     return {
         "apply_to_job": _spread([job[k] - applied[k] for k in applied if k in job]),
         "complete_to_deployment": _spread(
@@ -298,7 +310,7 @@ def _original(recorded: Iterable[audit.Request]) -> str:
 
 
 async def _again(
-    client: http.Client, request: audit.Request, original: str, owner: http.Manifest
+    client: http.Client, request: audit.Request, original: str, owner: Manifest
 ) -> None:
     """Send a recorded write for another service."""
     text = json.dumps(request.body)

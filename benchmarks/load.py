@@ -8,17 +8,21 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from benchmarks.bed import Bed
-from goservice.manifest import Key
+from goservice.manifest import Key, Manifest
 from testbed.apiserver import http
 
 PER_NAMESPACE = 100
+"""Services in each namespace."""
 AT_ONCE = 32
+"""Creations under way at the most."""
 
 SERVICES = "/apis/goservice.dev/v1alpha1/goservices"
+"""The path of all GoServices."""
 AUTOSCALED = {"autoscaling": {"minReplicas": 2, "maxReplicas": 4}}
+"""The spec of a service with an autoscaler."""
 
 
-def service(bed: Bed, namespace: str, name: str, **more: Any) -> http.Manifest:
+def service(bed: Bed, namespace: str, name: str, **more: Any) -> Manifest:
     """A short GoService; each has a repository of its own, as the worst case."""
     return {
         "apiVersion": "goservice.dev/v1alpha1",
@@ -32,7 +36,7 @@ def service(bed: Bed, namespace: str, name: str, **more: Any) -> http.Manifest:
     }
 
 
-def fleet(bed: Bed, prefix: str, count: int) -> list[http.Manifest]:
+def fleet(bed: Bed, prefix: str, count: int) -> list[Manifest]:
     """Many of them, a hundred in each namespace."""
     return [
         service(bed, f"{prefix}-{i // PER_NAMESPACE}", f"service-{i % PER_NAMESPACE}")
@@ -40,28 +44,28 @@ def fleet(bed: Bed, prefix: str, count: int) -> list[http.Manifest]:
     ]
 
 
-async def namespaces(client: http.Client, services: Iterable[http.Manifest]) -> None:
+async def namespaces(client: http.Client, services: Iterable[Manifest]) -> None:
     """Make the namespaces of some services."""
     for name in sorted({s["metadata"]["namespace"] for s in services}):
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
         await client.send("POST", "/api/v1/namespaces", body)
 
 
-async def create(client: http.Client, services: Iterable[http.Manifest]) -> list[http.Manifest]:
+async def create(client: http.Client, services: Iterable[Manifest]) -> list[Manifest]:
     """Create all of them, as fast as it goes; as they were made."""
 
-    async def one(manifest: http.Manifest) -> http.Manifest:
+    async def one(manifest: Manifest) -> Manifest:
         return await client.send("POST", http.collection(manifest, "goservices"), manifest)
 
     return await at_once(one, list(services), AT_ONCE)
 
 
 async def at_once(
-    act: Callable[[Any], Awaitable[http.Manifest]], items: list[Any], places: int
-) -> list[http.Manifest]:
+    act: Callable[[Any], Awaitable[Manifest]], items: list[Any], places: int
+) -> list[Manifest]:
     """Do something with every item, some at a time."""
     rest = iter(items)
-    results: list[http.Manifest] = []
+    results: list[Manifest] = []
 
     async def work() -> None:
         for item in rest:
@@ -92,7 +96,7 @@ class Tally:
                 self.changed.set()
 
     async def wait(
-        self, services: Iterable[http.Manifest], seconds: float, note: Callable[[str], None]
+        self, services: Iterable[Manifest], seconds: float, note: Callable[[str], None]
     ) -> None:
         """Until all of these are ready."""
         wanted = {(s["metadata"]["namespace"], s["metadata"]["name"]) for s in services}

@@ -16,7 +16,9 @@ from pathlib import Path
 from testbed.node import programs
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+"""The kernel's units of CPU time in a second."""
 MIB = 2**20
+"""Bytes."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Usage:
     """CPU seconds since each began."""
 
     operator: float
+    """Of the operator's process."""
     bed: Mapping[str, float]
     """By name: API server, etcd, controllers, actor, refs server and the load, this process."""
     busy: float
@@ -74,6 +77,7 @@ class Pace:
     """How fast the machine is: CPU seconds of one and the same piece of work, time and again."""
 
     taken: list[float] = field(default_factory=list)
+    """CPU seconds of each time."""
 
     def measure(self) -> None:
         """Do the work once: packing and unpacking JSON, as the operator does most of its time."""
@@ -92,7 +96,9 @@ _WORK = [
     {f"key-{i}-{j}": {"text": "some text" * 3, "number": i * j} for j in range(10)}
     for i in range(10)
 ]
+"""Some 6 kB of JSON, shaped as manifests are."""
 PACE_SECONDS = 2.0
+"""Between two measurements."""
 
 
 @asynccontextmanager

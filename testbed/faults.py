@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from typing_extensions import override
+
 
 class Fault(StrEnum):
     """What can happen at a point."""
@@ -25,8 +27,8 @@ class Fault(StrEnum):
     LOST = "applied but lost"
     UNAUTHORIZED = "401"
     GONE = "410"
-    TOLD_GONE = "410 in a stream"
-    TOLD_INTERNAL = "500 in a stream"
+    STREAM_GONE = "410 in a stream"
+    STREAM_INTERNAL = "500 in a stream"
     CUT = "watch cut"
     DELAYED = "watch delayed"
     REPEATED = "watch repeated"
@@ -35,6 +37,7 @@ class Fault(StrEnum):
 
 
 KILLS = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+"""The operator's process ends, before the request has an effect or after it."""
 ANSWERS = (
     Fault.CONFLICT,
     Fault.UNAUTHORIZED,
@@ -49,6 +52,7 @@ ANSWERS = (
     Fault.TIMEOUT,
     Fault.LOST,
 )
+"""What a request of any verb can be answered with, or not."""
 CODES: dict[Fault, tuple[int, str]] = {
     Fault.CONFLICT: (409, "Conflict"),
     Fault.TAKEN: (409, "AlreadyExists"),
@@ -64,24 +68,33 @@ CODES: dict[Fault, tuple[int, str]] = {
 }
 """The status code and the reason of each fault that is a server's answer."""
 STREAMS = (Fault.CUT, Fault.DELAYED, Fault.REPEATED, Fault.SILENCED, Fault.TRAVELLED)
+"""What can happen to an event of a watch."""
 READS = ("get", "list")
+"""The verbs of requests that change nothing."""
 CHANGES = ("ADDED", "MODIFIED", "DELETED")
+"""The types of a watch's events; a point with one of them for a verb is an event."""
 
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """A request of the operator, or an event of its watches, told apart from all others."""
+    """A request of the operator, or an event of its watches, different from all others."""
 
     verb: str
+    """get, list, apply, hand over, create, delete and so on; of an event its type, such as
+    ADDED."""
     kind: str
+    """The kind of the object, such as Deployment."""
     role: str
+    """The object's name without hashes, so that it is the same in every run; empty for a list."""
     occurrence: int
+    """Counts the requests of this verb, kind and role in the run, from 1."""
 
     @property
     def is_event(self) -> bool:
         """Whether it is an event of a watch."""
         return self.verb in CHANGES
 
+    @override
     def __str__(self) -> str:
         return f"{self.verb} {self.kind} {self.role}#{self.occurrence}"
 
@@ -91,8 +104,11 @@ class Strike:
     """One fault at one point."""
 
     point: Point
+    """Where it strikes."""
     fault: Fault
+    """What happens there."""
 
+    @override
     def __str__(self) -> str:
         return f"{self.point}: {self.fault}"
 
@@ -116,11 +132,15 @@ class Script:
     """The strikes of one run, and the points that it has reached."""
 
     strikes: dict[Point, Fault] = field(default_factory=dict)
+    """What is to happen, by point."""
     reached: list[Point] = field(default_factory=list)
+    """Every point so far, in order."""
     fired: list[Strike] = field(default_factory=list)
+    """The strikes that have happened."""
     open: bool = True
     """Whether points still count; not after the scenario has converged."""
     _seen: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """How often each verb, kind and role has come."""
 
     def arrive(self, verb: str, kind: str, name: str) -> Fault | None:
         """The fault that strikes here, if any."""

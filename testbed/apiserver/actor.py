@@ -10,15 +10,18 @@ import asyncio
 import sys
 from pathlib import Path
 
+from goservice.manifest import Manifest
 from testbed.apiserver import http, podstatus
 
 WORKERS = 24
+"""Status writes under way at the most."""
 SELECTOR = "app.kubernetes.io/managed-by=goservice-operator"
+"""The objects that the operator made."""
 
 
 async def play(kubeconfig: Path) -> None:
     """Act on every pod, once, until ended."""
-    pods: asyncio.Queue[http.Manifest] = asyncio.Queue()
+    pods: asyncio.Queue[Manifest] = asyncio.Queue()
     async with http.connected(kubeconfig, "bench-actor") as client, asyncio.TaskGroup() as group:
         for _ in range(WORKERS):
             group.create_task(_work(client, pods))
@@ -27,7 +30,7 @@ async def play(kubeconfig: Path) -> None:
                 pods.put_nowait(pod)
 
 
-async def _work(client: http.Client, pods: asyncio.Queue[http.Manifest]) -> None:
+async def _work(client: http.Client, pods: asyncio.Queue[Manifest]) -> None:
     while True:
         pod = await pods.get()
         metadata = pod["metadata"]
@@ -37,7 +40,7 @@ async def _work(client: http.Client, pods: asyncio.Queue[http.Manifest]) -> None
         await client.send("PATCH", where, {"status": status}, http.MERGE, accept=(404, 409))
 
 
-def _built(pod: http.Manifest) -> http.Manifest:
+def _built(pod: Manifest) -> Manifest:
     arguments = pod["spec"]["initContainers"][0]["args"]
     commit = next(a.partition("=")[2] for a in arguments if a.startswith("--commit="))
     return podstatus.built(commit, pod["metadata"]["labels"]["batch.kubernetes.io/job-name"])

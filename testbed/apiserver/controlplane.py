@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from typing_extensions import override
 
 from goservice.cluster import kinds
 from testbed.apiserver import podstatus
@@ -33,14 +34,19 @@ from testbed.apiserver.ports import free_port
 from testbed.node import installation, programs
 
 ROOT = Path(__file__).parents[2]
+"""The checkout."""
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
+"""kubectl of the development environment, in the version that pyproject.toml pins."""
 OPERATOR_USER = "system:serviceaccount:goservice-system:goservice-operator"
+"""The operator's user name in RBAC and in the audit log."""
 CONTROLLERS = "*,-nodelifecycle,-node-ipam-controller,-horizontal-pod-autoscaler-controller"
+"""All controllers but those that need nodes or metrics, which are not there."""
 
 START_SECONDS = 180
 """For an API server on a machine that other lanes keep busy; idle it takes five seconds."""
 
 PROBE_SECONDS = 2
+"""Between two liveness probes; the manifests have 20."""
 PROBE_TIMEOUT = 10
 """Of the liveness probe in the manifests."""
 
@@ -318,7 +324,7 @@ class ControlPlane:
 
 
 class Repository:
-    """A git repository, and a server on loopback that tells its refs."""
+    """A git repository, and a server on loopback that lists its refs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -378,6 +384,7 @@ class Refs(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"001e# service=git-upload-pack\n0000" + refs)
 
+    @override
     def log_message(self, *arguments: Any) -> None:
         pass
 
@@ -401,7 +408,7 @@ class Operator:
         self.port = free_port()
         self.log = plane.folder / f"{name}.log"
         self.alarms: list[str] = []
-        """What its liveness probe was told when it was not well."""
+        """What it answered to its liveness probe when it was not well."""
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -18,9 +18,14 @@ import yaml
 from goservice.manifest import Manifest
 
 APPLY = "application/apply-patch+yaml"
+"""Content type of a server-side apply."""
 MERGE = "application/merge-patch+json"
+"""Content type of a JSON merge patch."""
 PLAIN = "application/json"
+"""Content type of everything else."""
 _LONGEST_LINE = 4 * 2**20
+"""Bytes of the longest event of a watch; aiohttp's default of 64 KiB is less than one object may
+have."""
 
 
 class Client:

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 Status = dict[str, Any]
+"""A pod's status, as a kubelet writes it."""
 
 
 def built(commit: str, job: str) -> Status:

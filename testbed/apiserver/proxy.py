@@ -25,12 +25,14 @@ from testbed.faults import CODES, Fault
 HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "upgrade"}
 )
+"""Headers that concern one connection, and so are not passed on."""
 
-TOLD = {Fault.TOLD_GONE: Fault.GONE, Fault.TOLD_INTERNAL: Fault.INTERNAL}
+IN_STREAM = {Fault.STREAM_GONE: Fault.GONE, Fault.STREAM_INTERNAL: Fault.INTERNAL}
 """Errors that come as an event within a watch."""
 RETRY_AFTER = "1"
+"""Seconds, as the header of a 429 has them."""
 FIRST_WORD_SECONDS = 1.0
-"""For how long a watch that is to be cut may have nothing to tell."""
+"""For how long a watch that is to be cut may have nothing to send."""
 
 Judge = Callable[[str, str, Mapping[str, str], bytes], Fault | None]
 """What is to happen to a request: method, path and query, headers, body."""
@@ -43,7 +45,9 @@ class Exchange:
     request: str
     """Method, path and query."""
     frozen: bool = False
+    """Whether nothing is passed on any more, while both connections stay open."""
     response: web.StreamResponse | None = None
+    """What has been begun for the operator; None before the first byte."""
 
 
 class Proxy:
@@ -162,8 +166,8 @@ class Proxy:
             response = web.StreamResponse(status=answer.status, headers=_passed_on(answer.headers))
             await response.prepare(request)
             exchange.response = response
-            if fault in TOLD:
-                status = json.dumps({"type": "ERROR", "object": _status(TOLD[fault])})
+            if fault in IN_STREAM:
+                status = json.dumps({"type": "ERROR", "object": _status(IN_STREAM[fault])})
                 await response.write(status.encode() + b"\n")
                 await response.write_eof()
                 return response

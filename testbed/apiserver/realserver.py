@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class RealServer:
 
     async def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
-    ) -> AsyncIterator[tuple[str, Manifest]]:
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
         query = {
             "watch": "true",
             "resourceVersion": since,

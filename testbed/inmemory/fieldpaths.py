@@ -7,16 +7,23 @@ from typing import Any
 from goservice.manifest import Manifest
 
 Path = tuple[str, ...]
+"""A field: the keys from the manifest's root down."""
 
 MISSING = object()
+"""What stands for a field that is not there; None is a value."""
 
 
-def copied(value: Any) -> Any:
-    """A copy of a plain tree, several times faster than `copy.deepcopy`."""
+def copied(manifest: Manifest) -> Manifest:
+    """A copy of a manifest, several times faster than `copy.deepcopy`."""
+    return {key: copied_value(inner) for key, inner in manifest.items()}
+
+
+def copied_value(value: Any) -> Any:
+    """A copy of whatever stands in a manifest."""
     if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
+        return copied(value)
     if isinstance(value, list):
-        return [copied(inner) for inner in value]
+        return [copied_value(inner) for inner in value]
     return value
 
 
@@ -73,7 +80,7 @@ def merge_patch(target: Manifest, patch: Manifest) -> None:
                 target[key] = {}
             merge_patch(target[key], value)
         else:
-            target[key] = copied(value)
+            target[key] = copied_value(value)
 
 
 def selected(selector: str, labels: Mapping[str, str]) -> bool:

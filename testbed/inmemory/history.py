@@ -1,7 +1,7 @@
-"""What happened in the in-memory API server, as watches tell it."""
+"""What happened in the in-memory API server, as watches show it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 
 from goservice import errors
@@ -11,12 +11,17 @@ from testbed.inmemory import fieldpaths
 
 @dataclass(frozen=True)
 class Happening:
-    """One change, as watches tell it."""
+    """One change, as watches show it."""
 
     version: int
+    """The resourceVersion after it."""
     change: str
+    """ADDED, MODIFIED or DELETED."""
     manifest: Manifest
+    """The object after it; of a deletion, as it was last."""
     labels_before: Mapping[str, str] | None
+    """The labels before it, which decide what a watch with a selector sees; None where it was
+    not there."""
 
 
 class History:
@@ -35,8 +40,8 @@ class History:
 
     async def watch(
         self, kind: str, namespace: str, since: str, label_selector: str
-    ) -> AsyncIterator[tuple[str, Manifest]]:
-        """Every change after a version, and a bookmark when all of them are told."""
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
+        """Every change after a version, and a bookmark when all of them are sent."""
         if int(since) < self._first:
             raise errors.Gone(f"too old resource version: {since}", status=410)
         position, last = 0, int(since)
@@ -59,7 +64,7 @@ class History:
 
 
 def _as_selected(happened: Happening, selector: str) -> str:
-    """The change as a watch with a selector tells it; empty if it does not."""
+    """The change as a watch with a selector shows it; empty if it does not."""
     now = fieldpaths.selected(selector, happened.manifest["metadata"].get("labels") or {})
     before = happened.labels_before
     was = before is not None and fieldpaths.selected(selector, before)

@@ -7,9 +7,13 @@ from goservice.manifest import Manifest
 from testbed.inmemory import fieldpaths
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""A DNS subdomain, as most names of objects are."""
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+"""The value of a label; it may be empty."""
 SHORT_NAMES = {"Service", "GoService"}
+"""Kinds whose names are DNS labels: no dots, at most 63 characters."""
 IMMUTABLE = {"Deployment": ("spec", "selector"), "Job": ("spec", "template")}
+"""The field of each kind that never changes."""
 
 
 def check(key: tuple[str, str, str], live: Manifest, before: Manifest | None) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import pickle
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +25,16 @@ __all__ = ["HANDOVER_MANAGER", "MANAGER", "Request", "World"]
 
 Manifests = list[Manifest]
 Key = tuple[str, str, str]
+"""Kind, namespace and name."""
 Owners = dict[tuple[str, str], frozenset[fieldpaths.Path]]
-"""By manager and operation (Apply, Update or Status), as the API server tells them apart."""
+"""By manager and operation (Apply, Update or Status), as the API server keeps them apart."""
 
 FIRST_VERSION = 100
+"""The first resourceVersion; an older one is gone for watches."""
 PAGE_SIZE = 2
 """So small that many a list has several pages."""
 WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
+"""Kinds whose metadata.generation counts the changes of the spec."""
 SERVER_OWNED = {
     "creationTimestamp",
     "deletionTimestamp",
@@ -42,6 +45,7 @@ SERVER_OWNED = {
     "resourceVersion",
     "uid",
 }
+"""Fields of the metadata that no manager owns."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,23 @@ class Request:
     """One request, as a fault hook sees it."""
 
     verb: str
+    """get, list, apply, apply_status, create, patch, delete or logs."""
     kind: str
+    """The kind of the object, such as Deployment."""
     namespace: str | None
+    """None for a list of all namespaces."""
     name: str
+    """Empty for a list."""
     body: Manifest | None = None
+    """What is sent; None for reads and deletions."""
 
 
 Hook = Callable[[Request], None]
+"""What a test runs at each request; it may raise."""
 
 
 class World:
-    """An in-memory `goservice.cluster.Cluster`, and hands that play users and controllers."""
+    """An in-memory `goservice.cluster.Cluster`, and methods for what users and controllers do."""
 
     def __init__(self, access: Mapping[str, frozenset[str]] | None = None) -> None:
         self.writes: list[tuple[str, str, str]] = []
@@ -230,8 +240,8 @@ class World:
 
     def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
-    ) -> AsyncIterator[tuple[str, Manifest]]:
-        """Every change after a version, and a bookmark when all of them are told."""
+    ) -> AsyncGenerator[tuple[str, Manifest], None]:
+        """Every change after a version, and a bookmark when all of them are sent."""
         return self._history.watch(kind, namespace, since, label_selector)
 
     async def end_namespace(self, name: str) -> None:
@@ -249,7 +259,8 @@ class World:
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """An object as it is, or None."""
-        return fieldpaths.copied(self._objects.get((kind, namespace, name)))
+        found = self._objects.get((kind, namespace, name))
+        return None if found is None else fieldpaths.copied(found)
 
     def all(self, kind: str) -> Manifests:
         """Every object of a kind."""
@@ -322,23 +333,24 @@ class World:
         return pickle.dumps((self._objects, self._owners, self._version))
 
     def restore(self, snapshot: bytes) -> None:
-        """Hold exactly what a snapshot holds; nobody is told."""
+        """Hold exactly what a snapshot holds; no listener is called."""
         self._objects, self._owners, self._version = pickle.loads(snapshot)
 
     # --- the rules ---
 
-    def _collect(self, uid: str) -> None:
-        """Remove what a deleted object owned."""
-        for other in self._owned_by(uid):
-            if other in self._objects:
-                self.remove(*other)
+    def _collect(self, *uids: str) -> None:
+        """Remove what deleted objects owned."""
+        for uid in uids:
+            for other in self._owned_by(uid):
+                if other in self._objects:
+                    self.remove(*other)
 
     def _collect_if_absent(self, metadata: Manifest) -> None:
         """An object whose owners are all gone already does not stay either."""
         wanted = {reference["uid"] for reference in metadata.get("ownerReferences") or ()}
         present = {manifest["metadata"]["uid"] for manifest in self._objects.values()}
         if wanted and not wanted & present:
-            self.defer(lambda: [self._collect(uid) for uid in wanted])
+            self.defer(lambda: self._collect(*wanted))
 
     def _owned_by(self, uid: str) -> tuple[Key, ...]:
         return tuple(key for key, held in self._objects.items() if _owned(held, uid))
@@ -364,7 +376,7 @@ class World:
         for path in owners.get(who, frozenset()) - fields - kept:
             fieldpaths.remove(live, path)
         for path in fields:
-            fieldpaths.put(live, path, fieldpaths.copied(fieldpaths.at(manifest, path)))
+            fieldpaths.put(live, path, fieldpaths.copied_value(fieldpaths.at(manifest, path)))
         owners[who] = fields
         return self._store(key, live, owners)
 

@@ -25,6 +25,7 @@ Examples (at the top of the project, with its Python):
 Exit codes: 0 done, 1 it failed (the reason is on stderr), 2 wrong usage,
 3 for `status` when no healthy cluster runs.
 """
+"""What the help shows at its end; \\b keeps click from filling the lines."""
 
 
 @click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 TAIL_LINES = 15
+"""How much of a failed program's output an error shows."""
 
 
 class Failed(Exception):
@@ -61,8 +62,8 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise Failed(f"{shlex.join(words)} took longer than {timeout} s. {advice}") from error
     if result.returncode != 0:
-        heard = log.read_text(errors="replace") if log else result.stderr
-        said = (heard.strip() or result.stdout.strip()).splitlines()[-TAIL_LINES:]
+        output = log.read_text(errors="replace") if log else result.stderr
+        said = (output.strip() or result.stdout.strip()).splitlines()[-TAIL_LINES:]
         tail = "\n    ".join(said)
         raise Failed(
             f"{shlex.join(words)} ended with code {result.returncode}:\n    {tail}\n{advice}".rstrip()

@@ -33,10 +33,15 @@ from testbed.node import (
 )
 
 NAMESPACE = "demo"
+"""Where the demo's service is."""
 NAME = "sample"
+"""The demo's service."""
 ZONE = "Europe/Paris"
+"""The time zone that the sample answers with, to show that it arrived."""
 SECONDS = 900.0
+"""Until the service must serve; a first build fetches and compiles everything."""
 GOSERVICE = Path(sys.prefix) / "bin" / "goservice"
+"""The command line as it is installed."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,11 @@ class Shown:
     """What the demo found at its end."""
 
     image: str
+    """What serves, with its digest."""
     answer: dict[str, Any]
+    """What the sample said of its pod."""
     compressed: int | None
+    """The image's size in the registry, in bytes; None where the registry is not asked."""
 
 
 def goservice(wanted: equipment.Equipment) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from testbed.node import commands, images, operatorimage, paths, repositories
 
 SAMPLE = paths.HERE / "sample"
+"""The sources of the demo's service."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ NAMED = {
     "GOSERVICE_DEMO_REPOSITORY": "an image repository that the cluster may push to and pull from",
     "GOSERVICE_DEMO_SOURCE": "the https URL of a public git repository with a Go program",
 }
+"""The variables that a cluster of the user's needs, and what each names."""
 PUSH_SECRET = "GOSERVICE_DEMO_DOCKERCONFIG"
+"""Names the docker config.json to push with, for a cluster of the user's."""
 
 
 def named(environment: Mapping[str, str]) -> Equipment:

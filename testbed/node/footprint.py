@@ -11,6 +11,7 @@ from pathlib import Path
 from testbed.node import commands, node, paths
 
 CGROUP_MARKS = ("kubepods", "goservice", "containerd", "runc", "cri-")
+"""Parts of the names of control groups that container tools leave."""
 
 
 def footprint() -> dict[str, list[str]]:

@@ -19,21 +19,29 @@ from pathlib import Path
 
 from testbed.node import commands, layers, paths, prerequisites, programs, progress
 
-RECIPE = "3"  # Counts up when an assembling function below changes what it makes.
+RECIPE = "3"
+"""Counts up when an assembling function below changes what it makes."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+"""The host's certificate authorities, which go into images whose programs speak TLS."""
 BASE_PACKAGES = (
     *("ca-certificates", "git", "openssh-client", "python3", "python3-pip", "python3-venv"),
     # Skopeo wants a container-network-stack, a virtual package that debootstrap does not know.
     *("netavark", "skopeo", "tzdata"),
 )
+"""Debian packages of the base of the operator's image."""
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+"""/etc/passwd of the small images."""
 GROUP = b"root:x:0:\nnogroup:x:65534:\n"
+"""/etc/group of the small images."""
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH in the images."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""The kernel's names for processors, and the registries'."""
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
 )
+"""The manifests that the registry is asked for, as an Accept header has them."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,19 @@ class Recipe:
     """An image: its name, what decides its content, how its layer is made, its configuration."""
 
     name: str
+    """Without a registry, with a tag."""
     content: str
+    """Decides what the layer holds; its hash says whether the image must be made anew."""
     layer: Callable[[Path], Path]
     """Makes the layer's tar file, in the folder that it is given or elsewhere."""
     environment: dict[str, str] = field(default_factory=dict)
+    """Variables of the image's configuration."""
     entrypoint: str = ""
+    """The program that always starts; empty for none."""
     command: str = ""
+    """What runs where a pod names nothing; empty for none."""
     remark: str = ""
+    """Shown in the progress line, such as a version."""
 
     @property
     def reference(self) -> str:
@@ -349,6 +363,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "executor": executor,
     "operator-base": operator_base,
 }
+"""The images that the node needs, by the short name that the command line knows."""
 
 
 def load_all(names: tuple[str, ...] = tuple(RECIPES)) -> dict[str, str]:

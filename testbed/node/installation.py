@@ -9,8 +9,11 @@ import yaml
 from testbed.node import commands, equipment, kubectl, paths, progress
 
 NAMESPACE = "goservice-system"
+"""Where the manifests install the operator."""
 NAME = "goservice-operator"
+"""The operator's Deployment."""
 SECONDS = 120
+"""Until the operator's pod must be ready."""
 
 
 def folder() -> Path:
@@ -23,8 +26,10 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        both = isinstance(old, dict) and isinstance(value, dict)
-        result[key] = merged(old, value) if both else value
+        if isinstance(old, dict) and isinstance(value, dict):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
     return result
 
 

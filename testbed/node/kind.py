@@ -10,11 +10,17 @@ from pathlib import Path
 from testbed.node import commands, equipment, paths, progress, repositories
 
 NAME = "goservice-testbed"
+"""The cluster."""
 NODE = f"{NAME}-control-plane"
+"""The container of its one node, as kind calls it."""
 REGISTRY = "goservice-registry"
+"""The container of the registry."""
 GIT = "goservice-git"
+"""The container of the git server."""
 NETWORK = "kind"
+"""The Docker network that kind puts its nodes in."""
 OPERATOR = "goservice-operator:dev"
+"""The operator's image, which is built by Docker and loaded into the node."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Kind:
     """A kind cluster on a Docker engine."""
 
     name: str = "kind"
+    """What to call it in a line of output."""
 
     @property
     def kubeconfig(self) -> Path:

@@ -13,6 +13,7 @@ import yaml
 from testbed.node import commands, paths, prerequisites
 
 NAMESPACE = "goservice-testbed"
+"""Where the test bed's own objects are."""
 
 
 def kubectl(

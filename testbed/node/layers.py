@@ -9,6 +9,7 @@ Entry = tuple[str, "bytes | Path | str", int]
 """Path in the image; bytes of a file, a file or folder to copy, or `-> target`; mode."""
 
 Skip = Callable[[str], bool]
+"""Whether a path is left out of a layer."""
 
 
 def _never(_: str) -> bool:

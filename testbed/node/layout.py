@@ -18,10 +18,13 @@ class Service:
     """One supervised program of the node."""
 
     name: str
+    """Also the name of its log."""
     arguments: tuple[str, ...]
+    """The program and its arguments."""
     listens: str = ""
     """`address:port` that must accept a connection before the next one starts."""
     environment: dict[str, str] = field(default_factory=dict)
+    """Variables beside the node's own."""
 
 
 def services(run: Path, binaries: dict[str, Path], python: str) -> list[Service]:

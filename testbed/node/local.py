@@ -11,17 +11,21 @@ from pathlib import Path
 from testbed.node import commands, images, kubectl, node, paths, prerequisites, programs, progress
 
 SETTLE_SECONDS = 60.0
+"""Until metrics and default service accounts must be there, after the node is ready."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What `status` tells."""
+    """What `status` prints."""
 
     state: str
     """Running, Unhealthy or Stopped."""
     pid: int | None
+    """The node's first process; None if there is none."""
     kubeconfig: str
+    """Its path; empty where nothing runs."""
     images: dict[str, str]
+    """Digests in the registry, by image."""
 
 
 def up() -> Path:

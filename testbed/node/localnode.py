@@ -38,13 +38,19 @@ from testbed.node import (
 )
 
 OPERATOR = "system:serviceaccount:goservice-system:goservice-operator"
+"""The operator's user name in the audit log."""
 READS = ("get", "list", "watch")
+"""Verbs of the audit log that change nothing."""
 GOSERVICE = Path(sys.prefix) / "bin" / "goservice"
+"""The command line as it is installed."""
 REAL_KANIKO = bool(os.environ.get("KANIKO_EXECUTOR"))
+"""Whether a real Kaniko builds, not the stand-in."""
 BUILD_SECONDS = 240 if REAL_KANIKO else 150
+"""Until a build and its rollout must be done; a real Kaniko is slower."""
 CAP = 2
 """Builds at once, in all tests of the node."""
 CANARY = paths.REGISTRY_PASSWORD
+"""The push password: no test may find it where a build's own code can read it."""
 TINY_PROGRAM = 'package main\n\nimport "time"\n\nfunc main() { time.Sleep(time.Hour) }\n'
 """A worker: it serves nothing, and little but the runtime is compiled for it."""
 
@@ -54,9 +60,11 @@ class Demo:
     """What `make demo` printed, and what the machine had before."""
 
     output: str
+    """As a user reads it."""
     operator: str
     """The operator's image with its digest."""
     before: dict[str, list[str]]
+    """What `footprint` found on the machine, by kind."""
     started: float
     """When the first test of the node began, in seconds of the epoch."""
 
@@ -77,7 +85,9 @@ class Service:
     """One GoService on the node, as its user sees it."""
 
     namespace: str
+    """Where it is."""
     name: str
+    """Of the GoService, and so of its Deployment."""
 
     def body(self) -> Manifest:
         """The resource as it is."""
@@ -233,6 +243,7 @@ def namespace(name: str, level: str = "baseline") -> None:
 CACHES = "caches"
 """The folder of a claim that has the standard library compiled once it was used."""
 VOLUME_SIZE = {"storage": "5Gi"}
+"""Of each volume for caches; nothing holds them to it."""
 
 
 def claim(where: str, name: str, folder: str = "") -> None:
@@ -377,13 +388,21 @@ class Entry:
     """One request of the audit log."""
 
     user: str
+    """Who asked, such as system:serviceaccount:…."""
     verb: str
+    """The API's verb, such as patch."""
     resource: str
+    """The plural with its subresource, such as pods/log."""
     namespace: str
+    """Empty for what has none."""
     name: str
+    """Empty for a list and for a creation."""
     agent: str
+    """The User-Agent header."""
     code: int
+    """HTTP status of the answer."""
     body: Manifest
+    """What was sent; empty where the policy does not keep it."""
 
 
 def audit(since: int = 0) -> list[Entry]:

@@ -26,9 +26,13 @@ KUBE_NAMES = (
     "kubelet",
     "kube-proxy",
 )
+"""The parts of Kubernetes: one binary, which acts by the name that it is called by."""
 CGROUPS = Path("/sys/fs/cgroup")
+"""Where the kernel shows control groups."""
 STOP_SECONDS = 30.0
+"""Until every process of a stopped node must be gone."""
 READY_SECONDS = 120.0
+"""Until each part of a starting node must answer."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Running:
     """A running node: its first process as the host sees it."""
 
     pid: int
+    """Of the host's process namespace."""
 
 
 def python_environment() -> dict[str, str]:

@@ -18,8 +18,11 @@ from typing import Any, NoReturn
 from testbed.node import paths
 
 CACHE_IN_NODE = Path("/run/goservice-cache")
+"""Where the node sees the cache folder, whatever its path on the host is."""
 START_SECONDS = 60
+"""Until the host's link is there, and until a program listens."""
 RESTART_SECONDS = 1.0
+"""Between a program's end and its next start."""
 
 
 def log(text: str) -> None:
@@ -57,7 +60,7 @@ def mounts(cache: Path, run: Path) -> None:
 
 
 def network() -> None:
-    """Make the bridge of the pods, and take the link that the host hands in."""
+    """Make the bridge of the pods, and take the link that the host moves into the node."""
     command("ip", "link", "set", "lo", "up")
     for name, value in {
         "net/ipv4/ip_forward": "1",
@@ -71,7 +74,7 @@ def network() -> None:
     until = time.monotonic() + START_SECONDS
     while paths.NODE_LINK not in [name for _, name in socket.if_nameindex()]:
         if time.monotonic() > until:
-            raise TimeoutError(f"the host did not hand in the link {paths.NODE_LINK}")
+            raise TimeoutError(f"the host did not move in the link {paths.NODE_LINK}")
         time.sleep(0.02)
     command("ip", "address", "add", f"{paths.UPLINK_ADDRESS}/30", "dev", paths.NODE_LINK)
     command("ip", "link", "set", paths.NODE_LINK, "up")

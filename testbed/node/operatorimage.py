@@ -15,8 +15,11 @@ from typing import Any
 from testbed.node import commands, images, kubectl, layers, paths, progress
 
 NAME = "goservice-operator"
+"""The image's name in the registry."""
 TAG = "dev"
+"""One tag: what is deployed is named by digest."""
 REFERENCE = f"{paths.REGISTRY}/{NAME}:{TAG}"
+"""The image as pods name it."""
 SOURCES = (
     "Dockerfile",
     "pyproject.toml",
@@ -26,7 +29,9 @@ SOURCES = (
     "templates",
     "crds",
 )
+"""What the Dockerfile reads, from the project's root."""
 SECONDS = 600.0
+"""Until the Job that builds the image is given up."""
 
 
 def sources_hash(project: Path = paths.PROJECT) -> str:

@@ -19,6 +19,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from testbed.node import paths
 
 VALID = datetime.timedelta(days=30)
+"""Longer than any cluster of tests is up."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Authority:
     """A certificate authority: its key and its certificate."""
 
     key: ec.EllipticCurvePrivateKey
+    """Never leaves the run folder."""
     certificate: x509.Certificate
+    """What the others trust."""
 
 
 def _name(common: str, organization: str = "") -> x509.Name:

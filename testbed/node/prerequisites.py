@@ -14,7 +14,9 @@ from pathlib import Path
 from testbed.node import commands, progress
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+"""The program that Debian's packages ask before they start a service."""
 DENY = "#!/bin/sh\n# The goservice test bed installs packages; their services are not wanted.\nexit 101\n"
+"""Its text while packages are installed; 101 means no."""
 
 PACKAGES = {
     "runc": "/usr/sbin/runc",
@@ -27,7 +29,7 @@ PACKAGES = {
     "debootstrap": "/usr/sbin/debootstrap",
     "ca-certificates": "/etc/ssl/certs/ca-certificates.crt",
 }
-"""Debian package: a file that tells that it is there."""
+"""Debian package: a file that shows that it is installed."""
 
 
 def missing(present: frozenset[str] | None = None) -> list[str]:

@@ -17,7 +17,9 @@ from pathlib import Path
 from testbed.node import commands, paths, progress
 
 KUBERNETES = "v1.37.2"
+"""The version that is compiled, as its module and its version string have it."""
 GO_MINIMUM = (1, 26)
+"""The oldest Go that will do, whatever less the modules ask for."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,15 @@ class Program:
     """One Go program: where its module is, what to build, and what the linker sets."""
 
     name: str
+    """Of its binary, before the hash."""
     module: str
+    """The folder of its Go module, in testbed/node."""
     package: str = "."
+    """What `go build` builds."""
     variables: tuple[tuple[str, str], ...] = ()
+    """Package variables that the linker sets, and their values."""
     expected: str = "up to a minute"
+    """How long the first compilation takes."""
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -73,6 +80,7 @@ CHECKS = Program("checks", "checks", expected="1 to 2 min with empty caches")
 """For tests without a cluster: no part of it."""
 
 ALL = (PAUSE, CRANE, ETCD, SHIM, CONTAINERD, KUBE, METRICS, EXECUTOR)
+"""What a node needs, in the order of compilation."""
 
 
 def fingerprint(program: Program) -> str:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from typing import TextIO
 
 QUIET_SECONDS = 2.0
+"""A step that ends within these prints one line only."""
 INTERVAL_SECONDS = 10.0
+"""Between two lines of a longer step."""
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -15,6 +15,7 @@ from testbed.node import commands, equipment, local, progress
 from testbed.node.kind import Kind
 
 VARIABLE = "GOSERVICE_TEST_KUBECONFIG"
+"""Names a kubeconfig that the user passes on purpose."""
 
 
 class Provider(Protocol):
@@ -43,7 +44,9 @@ class Existing:
     """A cluster that the user has; it is neither started nor stopped."""
 
     kubeconfig: Path
+    """The user's file."""
     name: str = "existing"
+    """What to call it in a line of output."""
 
     def up(self) -> Path:
         """Check that the file is there."""
@@ -65,6 +68,7 @@ class Local:
     """The single node of this package."""
 
     name: str = "local"
+    """What to call it in a line of output."""
 
     def up(self) -> Path:
         """Start or reuse the node."""

@@ -19,6 +19,7 @@ IDENTITY = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_TERMINAL_PROMPT": "0",
 }
+"""Author and committer, and nothing of the machine's own git configuration."""
 
 
 def url(name: str, variant: str = "") -> str:

@@ -19,9 +19,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NoReturn
 
-from testbed.node import paths
+from typing_extensions import override
 
-CHUNK = 64 * 1024
+from testbed.node import paths
 
 
 def authorized(header: str) -> bool:
@@ -44,7 +44,8 @@ def route(path: str, authorization: str) -> tuple[HTTPStatus, str]:
             return HTTPStatus.SERVICE_UNAVAILABLE, ""
         case "moved":
             return HTTPStatus.MOVED_PERMANENTLY, f"/{rest}"
-    return HTTPStatus.OK, path
+        case _:
+            return HTTPStatus.OK, path
 
 
 class GitHandler(http.server.BaseHTTPRequestHandler):
@@ -140,6 +141,7 @@ class ModuleHandler(http.server.SimpleHTTPRequestHandler):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments, directory=str(download_folder()))
 
+    @override
     def list_directory(self, path: str | os.PathLike[str]) -> None:
         """A folder is not a module."""
         self.send_error(HTTPStatus.NOT_FOUND)

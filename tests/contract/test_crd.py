@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from goservice.api import build, conditions, crd, resource
+from goservice.api import build, conditions, crd, fields, resource
 from goservice.data import data_dir
 
 FILE = data_dir("crds") / "goservices.goservice.dev.yaml"
@@ -101,7 +101,7 @@ def test_map_lists_have_keys_that_are_required(path: str, node: Schema, in_list:
 def test_every_rule_of_the_models_is_in_it() -> None:
     written = [rule for _, node, _ in NODES for rule in node.get("x-kubernetes-validations", ())]
     messages = {rule["message"] for rule in written}
-    models = [
+    models: list[type[fields.Model]] = [
         resource.Spec,
         build.Build,
         build.CopiedFile,

@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 import reference
-from goservice.api import conditions, resource
+from goservice.api import conditions, crd, resource
 from goservice.api.status import Status
 from goservice.cli import main
 
@@ -51,7 +51,7 @@ def test_a_reserved_field_is_in_the_crd_and_says_so_and_is_in_no_table() -> None
     table = reference.page("<!-- reference: status -->\n<!-- end -->")
     assert "`dockerfile.configMap`" in table
     for path in paths:
-        node = reference.crd.schema(Status)
+        node = crd.schema(Status)
         for name in path.split("."):
             node = node["properties"][name]
         assert "nothing writes it yet" in node["description"]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jinja2
 import jinja2.nodes
@@ -157,7 +157,8 @@ def test_every_pattern_is_anchored() -> None:
     for pattern in patterns:
         assert re.fullmatch(r"""(['"])\^\(.*\)\$\1""", pattern, re.DOTALL), pattern
     for field in (settings.ImageName, settings.Address, settings.Proxies):
-        (constraint,) = (m for m in field.__metadata__[0].metadata if hasattr(m, "pattern"))
+        annotation = get_args(field)[1]
+        (constraint,) = (m for m in annotation.metadata if hasattr(m, "pattern"))
         assert re.fullmatch(r"\^[^^$]*\$", constraint.pattern), constraint.pattern
 
 

@@ -32,6 +32,7 @@ from goservice.errors import InvalidSpec
 from goservice.manifest import covers
 from testbed.apiserver import controlplane
 from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
+from testbed.node import installation
 from tests.support import corpus, factories, generate
 
 pytestmark = pytest.mark.e2e
@@ -523,9 +524,7 @@ def test_an_operator_of_one_namespace_asks_for_nothing_elsewhere(bed: Bed) -> No
             bed.operator.stop()
         plane.apply(body)
     settings = plane.folder / "narrow.yaml"
-    settings.write_text(
-        yaml.safe_dump(controlplane.installation.settings({"namespaces": ["shop"]}))
-    )
+    settings.write_text(yaml.safe_dump(installation.settings({"namespaces": ["shop"]})))
     before = len(requests(plane))
     narrow = Operator(plane, settings)
     narrow.start()

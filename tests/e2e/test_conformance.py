@@ -37,7 +37,7 @@ async def test_a_real_server_conforms(plane: ControlPlane, scenario: conformance
     namespace = scenario.__name__.replace("_", "-")
     async with RealServer(plane.kubeconfig) as server:
         await server.make_namespace(namespace)
-        await scenario(server, namespace, check)  # type: ignore[arg-type]
+        await scenario(server, namespace, check)
     assert check.count == in_memory.count
     COUNTED[scenario.__name__] = check.count
 

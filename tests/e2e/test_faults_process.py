@@ -18,7 +18,7 @@ MOST_SHOWN = 5
 
 @pytest.fixture(scope="module")
 def outcome() -> campaign.Outcome:
-    return campaign.told()
+    return campaign.outcome()
 
 
 def test_the_undisturbed_stories_break_no_rule(outcome: campaign.Outcome) -> None:

@@ -24,12 +24,12 @@ def kept(shop: str) -> dict[str, Service]:
     localnode.claim(shop, CLAIM)
     localnode.namespace("plain")
     localnode.push("cached", localnode.tiny())
-    shared = {"build": {"cache": {"claimName": CLAIM}}, "ports": []}
-    image = {"build": {"toolchain": "Image"}, "ports": []}
+    shared = {"cache": {"claimName": CLAIM}}
+    image = {"toolchain": "Image"}
     return {
-        "one": localnode.submit("cached", shop, "cached", **shared),
-        "two": localnode.submit("twin", shop, "cached", **shared),
-        "plain": localnode.submit("cached", "plain", "cached", **image),
+        "one": localnode.submit("cached", shop, "cached", build=shared, ports=[]),
+        "two": localnode.submit("twin", shop, "cached", build=shared, ports=[]),
+        "plain": localnode.submit("cached", "plain", "cached", build=image, ports=[]),
     }
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from goservice.manifest import Manifest
 from testbed.node import kubectl, localnode
 from testbed.node.localnode import Service
 
@@ -121,6 +122,6 @@ def test_switching_the_autoscaler_off_keeps_the_declared_number(checkout: Servic
     assert replicas(checkout) == checkout.body()["spec"]["replicas"] == 1
 
 
-def _condition(status: localnode.Manifest, kind: str) -> str:
+def _condition(status: Manifest, kind: str) -> str:
     found = [c["status"] for c in status.get("conditions", ()) if c["type"] == kind]
     return str(found[0]) if found else ""

@@ -205,13 +205,14 @@ def failing(shop: str, checkout: Service, silent: None) -> dict[str, Service]:
     for case in CASES:
         localnode.push(case.name, case.files, f"Case {case.name}")
         git = {"url": repositories.url(case.name), **case.git}
+        build: dict[str, Any] = {"build": case.build} if case.build else {}
         localnode.submit(
             case.name,
             shop,
             source={"git": git, "pollIntervalSeconds": 3},
             image={**localnode.closed(shop, case.name), **case.image},
             resources=localnode.LEAN,
-            **({"build": case.build} if case.build else {}),
+            **build,
         )
     return services
 

@@ -76,12 +76,11 @@ def bed() -> Iterator[Bed]:
 
 def test_quiet_watches_are_well_for_longer_than_the_limit(bed: Bed) -> None:
     """Nothing happens at all; the watches are asked for anew, which is heard."""
-    before = bed.proxy.carrying(*JOBS)
+    [before] = bed.proxy.carrying(*JOBS)
     end = time.monotonic() + SILENCE * 2
     while time.monotonic() < end:
         assert bed.ask("/healthz") == (200, "ok\n")
         time.sleep(1)
-    [before] = before
     assert all(after is not before for after in bed.proxy.carrying(*JOBS)), "it was replaced"
 
 

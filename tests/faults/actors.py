@@ -10,9 +10,12 @@ from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop
 from tests.support import factories
 
-POD_AFTER, END_AFTER, TOLD_AFTER = 2.0, 40.0, 1.0
+POD_AFTER, END_AFTER, STATUS_AFTER = 2.0, 40.0, 1.0
+"""Virtual seconds from a Job's creation to its pod, to the pod's end, and to the Job's status."""
 ROLL_OUT_AFTER = 5.0
+"""Virtual seconds from a Deployment's new generation to its rollout."""
 SCALE_AFTER = 10.0
+"""Virtual seconds from an autoscaler's creation to what it wants."""
 
 
 def digest(inputs: str) -> str:
@@ -27,7 +30,7 @@ class Actors:
         self._loop = loop
         self._world = world
         self._stamp = stamp
-        self.hand = ""
+        self.writer = ""
         """Who writes now, empty for the operator."""
         self.broken: set[str] = set()
         """Commits that do not compile."""
@@ -40,11 +43,11 @@ class Actors:
     @contextmanager
     def writing(self, who: str) -> Iterator[None]:
         """Whatever is written inside is not the operator's."""
-        before, self.hand = self.hand, who
+        before, self.writer = self.writer, who
         try:
             yield
         finally:
-            self.hand = before
+            self.writer = before
 
     def catch_up(self) -> None:
         """Look at what is there already."""
@@ -76,6 +79,8 @@ class Actors:
             case "HorizontalPodAutoscaler", "ADDED":
                 if not manifest.get("status"):
                     self._later(SCALE_AFTER, self._scale, manifest)
+            case _:
+                pass  # no controller acts on the others
 
     def _start_build(self, job: Manifest) -> None:
         pod = factories.pod(job)
@@ -109,10 +114,10 @@ class Actors:
             self._status("Pod", pod, pod["status"])
         condition = {"type": outcome, "status": "True", "lastTransitionTime": self._stamp()}
 
-        def tell(live: Manifest) -> None:
+        def end(live: Manifest) -> None:
             self._status("Job", live, {"conditions": [condition], **at})
 
-        self._later(TOLD_AFTER, tell, job)
+        self._later(STATUS_AFTER, end, job)
 
     def _roll_out(self, deployment: Manifest) -> None:
         generation = deployment["metadata"]["generation"]

@@ -1,6 +1,6 @@
 """What must hold in every run. Each oracle is a function with a sentence for a name.
 
-A `Witness` judges every change of the world as it happens; the others judge a run at its end, most
+A `Recorder` judges every change of the world as it happens; the others judge a run at its end, most
 of them against the undisturbed run.
 """
 
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
     from tests.faults.runs import Run
 
 Key = tuple[str, str, str]
+"""Kind, namespace and name."""
 
 TIMES = {
     "creationTimestamp", "lastTransitionTime", "lastUpdateTime", "startedAt", "finishedAt",
     "builtAt", "completionTime", "deletionTimestamp",
 }  # fmt: skip
+"""Fields that hold a moment."""
 VERSIONS = {"uid", "resourceVersion"}
+"""Fields that the server makes up."""
 
 
-class Witness:
+class Recorder:
     """Sees every change, and keeps what each one broke."""
 
     def __init__(self, world: World, actors: Actors) -> None:
@@ -57,7 +60,7 @@ class Witness:
         if digest:
             self._pinned.add(digest)
         before = self._before.get(key)
-        by_operator = not self._actors.hand
+        by_operator = not self._actors.writer
         for rule in RULES:
             fault = rule(self, change, manifest, before, by_operator)
             if fault:
@@ -82,36 +85,36 @@ class Witness:
 
 # --- at every change ------------------------------------------------------------------------------
 
-Rule = Callable[[Witness, str, Manifest, Manifest | None, bool], str]
+Rule = Callable[[Recorder, str, Manifest, Manifest | None, bool], str]
 
 
 def one_job_per_inputs_and_attempt(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
     """A Job's name says its inputs and attempt, and is used once."""
     name = manifest["metadata"]["name"]
     again = (
-        manifest["kind"] == "Job" and change == "ADDED" and witness.counts[change, "Job", name] > 1
+        manifest["kind"] == "Job" and change == "ADDED" and recorder.counts[change, "Job", name] > 1
     )
-    return f"Job {name} was created {witness.counts[change, 'Job', name]} times" if again else ""
+    return f"Job {name} was created {recorder.counts[change, 'Job', name]} times" if again else ""
 
 
 def never_two_running_builds(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
     """Of one service, that is of one uid, one build runs at most."""
     if manifest["kind"] != "Job" or change != "ADDED":
         return ""
     running = Counter(
         job["metadata"]["ownerReferences"][0]["uid"]
-        for job in witness.jobs()
+        for job in recorder.jobs()
         if not job.get("status", {}).get("conditions")
     )
     return "two builds run at once" if max(running.values(), default=0) > 1 else ""
 
 
 def the_operator_never_deletes_what_serves(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
     """A Deployment goes with its GoService only."""
     lost = manifest["kind"] == "Deployment" and change == "DELETED" and by_operator
@@ -119,39 +122,39 @@ def the_operator_never_deletes_what_serves(
 
 
 def the_operator_scales_down_only_to_what_is_asked(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
-    """`replicas` falls by the operator's hand only to spec.replicas without an autoscaler."""
+    """`replicas` is lowered by the operator only to spec.replicas without an autoscaler."""
     if manifest["kind"] != "Deployment" or before is None or not by_operator:
         return ""
     was, now = before["spec"]["replicas"], manifest["spec"]["replicas"]
     if now >= was or change == "DELETED":
         return ""
     metadata = manifest["metadata"]
-    wanted = (witness.service(metadata["namespace"], metadata["name"]) or {}).get("spec", {})
+    wanted = (recorder.service(metadata["namespace"], metadata["name"]) or {}).get("spec", {})
     asked = "autoscaling" not in wanted and wanted.get("replicas", 1) == now
     return "" if asked else f"replicas went from {was} to {now}"
 
 
 def every_image_comes_from_a_job_or_the_spec(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
     """What runs was pushed by a build that succeeded, or is named in spec.image.digest."""
     if manifest["kind"] != "Deployment":
         return ""
     image = deployment.image_of(manifest)
-    return "" if witness.may_run(image.partition("@")[2]) else f"{image} comes from nowhere"
+    return "" if recorder.may_run(image.partition("@")[2]) else f"{image} comes from nowhere"
 
 
 def owners_are_current(
-    witness: Witness, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
 ) -> str:
     """What the operator makes belongs to the GoService that is there now."""
     metadata = manifest["metadata"]
     service = (metadata.get("labels") or {}).get(names.SERVICE)
     if not by_operator or change != "ADDED" or not service:
         return ""
-    owner = witness.service(metadata["namespace"], service)
+    owner = recorder.service(metadata["namespace"], service)
     if owner is None or owned(manifest, owner["metadata"]["uid"]):
         # For a resource deleted this very moment the object is collected; see the end state.
         return ""
@@ -166,6 +169,7 @@ RULES: tuple[Rule, ...] = (
     every_image_comes_from_a_job_or_the_spec,
     owners_are_current,
 )
+"""What is asked at every change."""
 
 
 # --- at the end of a run ----------------------------------------------------------------------------
@@ -227,6 +231,7 @@ ORACLES: tuple[Callable[[Run, Run], str], ...] = (
     no_defect_is_logged,
     every_strike_fired,
 )
+"""What is asked at a run's end."""
 
 
 def judged(run: Run, reference: Run) -> list[str]:

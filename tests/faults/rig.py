@@ -1,4 +1,4 @@
-"""One run: a world, its controllers, an operator that may die, and the user's hands."""
+"""One run: a world, its controllers, an operator that may be killed, and what the user does."""
 
 import asyncio
 import logging
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+
+from typing_extensions import override
 
 from goservice import metrics
 from goservice.api import conditions, resource
@@ -16,19 +18,24 @@ from goservice.watch.operator import Operator
 from testbed.faults import Script
 from testbed.inmemory.world import World
 from tests.faults.actors import Actors, digest
-from tests.faults.oracles import Witness
+from tests.faults.oracles import Recorder
 from tests.faults.server import FaultyServer, Killed
 from tests.faults.streams import Watches
 from tests.faults.virtual import VirtualLoop
 from tests.support import factories
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
+"""The GoService of all scenarios."""
 RESTART_AFTER = 1.0
+"""Virtual seconds from the end of the operator's process to the next one."""
 COLLECTED_AFTER = 3.0
+"""Virtual seconds from an owner's deletion to that of what it owned."""
 SETTINGS = factories.SETTINGS.model_copy(
     update={"client": factories.SETTINGS.client.model_copy(update={"workers": 2})}
 )
+"""Two workers: enough that passes run side by side."""
 COUNTERS = metrics.Metrics()
+"""One for all runs: no oracle reads them."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +43,13 @@ class Start:
     """A world to begin with, and what goes with it."""
 
     snapshot: bytes
+    """The objects, as `World.snapshot` gives them."""
     commit: str = factories.COMMIT
+    """The newest of the repository."""
     pushed: frozenset[str] = frozenset()
+    """Digests of the builds before."""
     seconds: float = 0.0
+    """Virtual time that has passed."""
 
 
 @dataclass
@@ -46,12 +57,14 @@ class Logged(logging.Handler):
     """Errors that the operator logs: it does so for its own defects only."""
 
     lines: list[str] = field(default_factory=list)
+    """As they would be printed."""
 
     def __post_init__(self) -> None:
         super().__init__(logging.ERROR)
 
     __hash__ = logging.Handler.__hash__
 
+    @override
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
 
@@ -63,6 +76,7 @@ class Repository(Sources):
         super().__init__(clock=rig.loop.time, chance=lambda: 0.5)
         self._rig = rig
 
+    @override
     async def resolve(self, url: str, revision: str | None) -> str:
         return self._rig.commit
 
@@ -84,10 +98,9 @@ class Rig:
         self.actors = Actors(loop, self.world, self.stamp)
         self.actors.pushed |= start.pushed
         self.actors.catch_up()
-        self.witness = Witness(self.world, self.actors)
+        self.recorder = Recorder(self.world, self.actors)
         self.watches = Watches(loop, self.world, script)
         self.watches.restart = self.kill
-        self.lives = 0
         self.crashes: list[BaseException] = []
         self._changed = asyncio.Event()
         self._server: FaultyServer | None = None
@@ -95,16 +108,15 @@ class Rig:
         self.world.on_change(lambda *_: self._changed.set())
         self._supervisor = loop.create_task(self._supervise())
 
-    # --- the operator's lives ---
+    # --- the operator's process, again and again ---
 
     async def _supervise(self) -> None:
         while True:
             self._dying.clear()
-            self.lives += 1
             self._server = FaultyServer(self.world, self.script, self._dying.set)
             operator = Operator(
                 SETTINGS,
-                self._server,  # type: ignore[arg-type]
+                self._server,
                 COUNTERS,
                 sources=Repository(self),
                 now=lambda: factories.NOW + timedelta(seconds=self.loop.time()),
@@ -130,11 +142,11 @@ class Rig:
 
     @property
     def killed(self) -> bool:
-        """Whether the operator's life has just ended."""
+        """Whether the operator's process has just ended."""
         return self._dying.is_set()
 
     def kill(self) -> None:
-        """End the operator's life from outside."""
+        """End the operator's process from outside."""
         if self._server is not None:
             self._server.dead = True
         self._dying.set()
@@ -144,7 +156,7 @@ class Rig:
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
 
-    # --- the user's hands ---
+    # --- what the user does ---
 
     def submit(self, **changes: Any) -> None:
         """Create the GoService."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from testbed.faults import KILLS, READS, Fault, Point, Script, Strike, faults_at
 from testbed.inmemory.world import World
 from tests.faults import oracles
@@ -20,12 +22,13 @@ STEP_BOUND = 900.0
 RELIST_BOUND = 4 * 3960.0
 """The same where only the hourly look at everything can heal."""
 GRACE = 120.0
-"""What may still be under way once the story is told."""
+"""What may still be under way once the story has ended."""
 QUIET = 4000.0
 """For how long nothing is written then: a re-list and many polls of git are in it."""
 PAIRED = (*KILLS, Fault.LOST)
-"""The faults that are also told in pairs: a write's effect and the operator's memory part ways."""
+"""The faults that also come in pairs: a write's effect and the operator's memory part ways."""
 HEALED_BY_RELIST = {Fault.SILENCED, Fault.CUT}
+"""Faults after which an event never comes."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,29 @@ class Run:
     """What came of one run."""
 
     scenario: str
+    """Its name."""
     strikes: tuple[Strike, ...]
+    """What was to happen."""
     fired: tuple[Strike, ...]
+    """What did."""
     points: tuple[Point, ...]
+    """Every point that was reached, in order."""
     late: str
+    """What did not come true in time; empty if all did."""
     end: Any
+    """All objects at the end, without what differs between equal runs."""
     counts: Counter[tuple[str, str, str]]
+    """Creations and deletions by change, kind and name."""
     violations: tuple[str, ...]
+    """Rules that were broken on the way."""
     orphans: tuple[str, ...]
+    """Objects whose owner is gone at the end."""
     writes_after: tuple[tuple[str, str, str], ...]
+    """Writes after convergence: verb, kind and name."""
     defects: tuple[str, ...]
+    """Unexpected exceptions, logged or raised."""
 
+    @override
     def __str__(self) -> str:
         return f"{self.scenario} [{', '.join(map(str, self.strikes)) or 'undisturbed'}]"
 
@@ -57,7 +72,7 @@ def slow(strikes: tuple[Strike, ...]) -> bool:
 
 
 def perform(scenario: Scenario, *strikes: Strike) -> Run:
-    """Tell a story with these strikes, and see what comes of it."""
+    """Go through a story with these strikes, and see what comes of it."""
     start = prepared(scenario.after)
     script = Script({strike.point: strike.fault for strike in strikes})
     logged = Logged()
@@ -89,7 +104,7 @@ async def _perform(
     script.open = False
     sent = len(rig.world.writes)
     await asyncio.sleep(QUIET)
-    counts = rig.witness.counts
+    counts = rig.recorder.counts
     run = Run(
         scenario.name,
         strikes,
@@ -98,7 +113,7 @@ async def _perform(
         late,
         oracles.end_state(rig.world, any_attempt=scenario.races),
         oracles.without_races(counts) if scenario.races else counts,
-        tuple(rig.witness.violations),
+        tuple(rig.recorder.violations),
         tuple(oracles.orphans(rig.world)),
         tuple(rig.world.writes[sent:]),
         (),
@@ -114,7 +129,7 @@ def prepared(story: Story | None) -> Start:
     if story is None:
         return Start(World().snapshot())
 
-    async def tell() -> Start:
+    async def play() -> Start:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         rig = Rig(loop, Start(World().snapshot()), Script(), STEP_BOUND)
@@ -125,7 +140,7 @@ def prepared(story: Story | None) -> Start:
         return Start(rig.world.snapshot(), rig.commit, pushed, loop.time())
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(tell())
+        return runner.run(play())
 
 
 @functools.cache

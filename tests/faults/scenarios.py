@@ -1,28 +1,34 @@
-"""The stories that faults are told into: what the user does, and what must have come of it."""
+"""The stories that faults strike: what the user does, and what must have come of it."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from goservice import names
 from tests.faults.rig import KEY, Rig
 from tests.support import factories
 
 Story = Callable[[Rig], Awaitable[None]]
+"""What the user does, and what must come true after each step."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A story, after another one that was told without faults."""
+    """A story, after another one that went without faults."""
 
     name: str
+    """The function's, in words."""
     story: Story
+    """What the user does."""
     after: Story | None = None
+    """The story that has gone before; None: nothing is there."""
     races: bool = False
-    """Whether the story races the garbage collector and the watches that tell of it: which of the
+    """Whether the story races the garbage collector and the watches that show it: which of the
     old objects are taken over, and which attempt a build is, then depends on who comes first."""
 
 
 SCENARIOS: dict[str, Scenario] = {}
+"""By name; filled by `scenario`."""
 
 
 def scenario(after: Story | None = None, *, races: bool = False) -> Callable[[Story], Story]:
@@ -59,7 +65,7 @@ async def _autoscaled(rig: Rig) -> None:
     rig.actors.scale_to = 4
     rig.edit(autoscaling={"minReplicas": 2, "maxReplicas": 5})
     await rig.until("the autoscaler has scaled", lambda: _replicas(rig) == 4 and rig.serves())
-    await rig.until("it is told", lambda: _counted(rig) == 4)
+    await rig.until("it is counted", lambda: _counted(rig) == 4)
 
 
 def _replicas(rig: Rig) -> int:
@@ -92,7 +98,7 @@ async def autoscaling_off(rig: Rig) -> None:
 async def build_fails_then_is_fixed(rig: Rig) -> None:
     rig.actors.broken.add(factories.NEWER)
     rig.commit = factories.NEWER
-    await rig.until("the failure is told", lambda: rig.says("CompileFailed"))
+    await rig.until("the failure is in the status", lambda: rig.says("CompileFailed"))
     rig.commit = "3" * 40
     await rig.until("the fix serves", rig.serves)
 
@@ -157,7 +163,7 @@ async def delete_and_recreate_at_once(rig: Rig) -> None:
 def _as_the_version_before(rig: Rig) -> None:
     """Every object as an operator would have written it that rendered a little less."""
 
-    def older(live: dict) -> None:  # type: ignore[type-arg]
+    def older(live: dict[str, Any]) -> None:
         notes = live["metadata"].get("annotations", {})
         for key in (names.APPLIED, names.RENDERED):
             if key in notes:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from goservice import errors
 from goservice.cluster.answers import refusal
@@ -15,7 +15,9 @@ from testbed.inmemory.world import World
 T = TypeVar("T")
 
 TIMEOUT_SECONDS = 30.0
+"""Virtual seconds until the client gives an answer up."""
 LATENCY = 0.01
+"""Virtual seconds of a request."""
 
 
 class Killed(BaseException):
@@ -23,7 +25,7 @@ class Killed(BaseException):
 
 
 class FaultyServer:
-    """A `goservice.cluster.Cluster` for one life of the operator."""
+    """A `goservice.cluster.Cluster` for one process of the operator."""
 
     def __init__(self, world: World, script: Script, on_kill: Callable[[], None]) -> None:
         self._world = world
@@ -34,15 +36,27 @@ class FaultyServer:
     async def get(self, kind: str, namespace: str, name: str) -> Manifest:
         return await self._meet("get", kind, name, lambda: self._world.get(kind, namespace, name))
 
-    async def list(self, kind: str, namespace: str | None, **selectors: str) -> Manifests:
+    async def list(
+        self,
+        kind: str,
+        namespace: str | None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Manifests:
         return await self._meet(
-            "list", kind, "", lambda: self._world.list(kind, namespace, **selectors)
+            "list",
+            kind,
+            "",
+            lambda: self._world.list(
+                kind, namespace, label_selector=label_selector, field_selector=field_selector
+            ),
         )
 
     async def pages(
-        self, kind: str, namespace: str | None, **selectors: str
+        self, kind: str, namespace: str | None, *, label_selector: str = ""
     ) -> AsyncIterator[Manifests]:
-        yield await self.list(kind, namespace, **selectors)
+        yield await self.list(kind, namespace, label_selector=label_selector)
 
     async def apply(self, manifest: Manifest, *, manager: str = MANAGER) -> Manifest:
         name = manifest["metadata"]["name"]
@@ -68,10 +82,29 @@ class FaultyServer:
             "create", manifest["kind"], name, lambda: self._world.create(manifest)
         )
 
-    async def delete(self, kind: str, namespace: str, name: str, *, uid: str | None) -> None:
+    async def delete(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None,
+    ) -> None:
         await self._meet(
-            "delete", kind, name, lambda: self._world.delete(kind, namespace, name, uid=uid)
+            "delete",
+            kind,
+            name,
+            lambda: self._world.delete(kind, namespace, name, uid=uid),
         )
+
+    async def patch_merge(self, *_: Any, **__: Any) -> Manifest:
+        raise NotImplementedError("the operator sends no merge patch")
+
+    def logs(self, *_: Any, **__: Any) -> AsyncIterator[str]:
+        raise NotImplementedError("the operator reads no logs")
+
+    async def can_i(self, *_: Any, **__: Any) -> bool:
+        raise NotImplementedError("the operator's passes do not ask what they may do")
 
     async def _meet(self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self._alive()
@@ -96,7 +129,7 @@ class FaultyServer:
         return result
 
     def kill(self) -> None:
-        """End this life here and now."""
+        """End this process here and now."""
         self.dead = True
         self._on_kill()
         raise Killed

@@ -13,21 +13,26 @@ from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop
 
 Event = tuple[str | None, Manifest]
+"""Its type, None for what a list found, and the object."""
 
 LATENCY = 0.05
+"""Virtual seconds from a change to its event."""
 INSTANT = 1e-6
 """Sums of floats are not exact, and asyncio wakes a timer a little early."""
 GAP_SECONDS = 20.0
-"""How long a cut watch is away; what happens meanwhile is never told."""
+"""How long a cut watch is away; what happens meanwhile is never sent."""
 DELAY_SECONDS = 90.0
+"""Virtual seconds that a delayed watch is behind: longer than a build."""
 REPEAT_SECONDS = 30.0
+"""Virtual seconds until an event comes once more."""
 JOURNEY = 10
 """How many events back a stale API server's view is."""
 JOURNEY_SECONDS = 30.0
+"""For how long a stale API server stays stale, in virtual seconds."""
 
 
 class Stream:
-    """Events of one kind on their way to one life of the operator."""
+    """Events of one kind on their way to one process of the operator."""
 
     def __init__(self, loop: VirtualLoop, operator: Operator, kind: str) -> None:
         self._loop = loop
@@ -60,7 +65,7 @@ class Stream:
 
 
 class Watches:
-    """What kopf does: list each kind, then tell every change, until a fault says otherwise."""
+    """What kopf does: list each kind, then send every change, until a fault says otherwise."""
 
     def __init__(self, loop: VirtualLoop, world: World, script: Script) -> None:
         self._loop = loop
@@ -71,11 +76,11 @@ class Watches:
         self._first = len(self._past)
         self._journey = 0
         self.restart: Any = None
-        """Called to end the operator's life when it is to meet a stale server in the next."""
+        """Called to end the operator's process when the next one is to meet a stale server."""
         world.on_change(self._changed)
 
     def connect(self, operator: Operator) -> None:
-        """Start over for a new life."""
+        """Start over for a new process."""
         self._streams = {kind: Stream(self._loop, operator, kind) for kind in WATCHED}
         for stream in self._streams.values():
             stream.begin()
@@ -99,7 +104,7 @@ class Watches:
             self._send(change, manifest)
 
     def disconnect(self) -> None:
-        """The operator's life is over."""
+        """The operator's process has ended."""
         self._streams = {}
 
     def _changed(self, change: str, manifest: Manifest) -> None:
@@ -113,6 +118,8 @@ class Watches:
             return
         kind = manifest["kind"]
         match self._script.arrive(change, kind, manifest["metadata"]["name"]):
+            case None:
+                pass
             case Fault.CUT:
                 stream.deaf_until = self._loop.time() + GAP_SECONDS
                 self._loop.call_later(GAP_SECONDS, self._list_again, stream, kind)
@@ -126,6 +133,8 @@ class Watches:
                 self._journey = JOURNEY
                 self.restart()
                 return
+            case other:
+                raise AssertionError(f"{other} strikes a request, not an event")
         self._send(change, manifest)
 
     def _send(self, change: str | None, manifest: Manifest) -> None:

@@ -6,6 +6,7 @@
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
@@ -14,11 +15,14 @@ from tests.faults import runs
 from tests.faults.scenarios import SCENARIOS
 
 DONE: Counter[str] = Counter()
+"""What has been run, for the last test."""
 STARTED = time.process_time()
+"""CPU seconds of this process when the file was read."""
 MOST_SHOWN = 5
+"""Of the complaints of one test."""
 
 
-def complaints(strikes: list[tuple[Strike, ...]], name: str) -> list[str]:
+def complaints(strikes: Sequence[tuple[Strike, ...]], name: str) -> list[str]:
     """What the oracles say against the runs with these strikes."""
     found = []
     for plan in strikes:

@@ -17,6 +17,7 @@ from tests.faults.virtual import StuckError, VirtualLoop
 from tests.support import factories
 
 NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
+"""A strike that no run reaches."""
 
 
 @pytest.mark.parametrize(
@@ -53,26 +54,26 @@ def deployment(replicas: int, image: str = "a@sha256:none") -> dict[str, Any]:
 
 
 def seen(*acts: Any) -> list[str]:
-    """What the witness says of acts of the operator."""
+    """What the recorder says of acts of the operator."""
     loop = VirtualLoop()
     world = World()
     world.defer = lambda collect: None
     actors = Actors(loop, world, lambda: "")
     owner = factories.body()
-    witness = oracles.Witness(world, actors)
+    recorder = oracles.Recorder(world, actors)
     with actors.writing("user"):
         world.add(owner)
     for act in acts:
         act(world)
     loop.close()
-    return [violation.partition(":")[0] for violation in witness.violations]
+    return [violation.partition(":")[0] for violation in recorder.violations]
 
 
 def add(manifest: dict[str, Any]) -> Any:
     return lambda world: world.add(manifest)
 
 
-def test_the_witness_tells_every_broken_rule() -> None:
+def test_the_recorder_tells_every_broken_rule() -> None:
     again = [add(job("a")), lambda w: w.remove("Job", "shop", "a"), add(job("a"))]
     assert "one_job_per_inputs_and_attempt" in seen(*again)
     assert "never_two_running_builds" in seen(add(job("a")), add(job("b")))

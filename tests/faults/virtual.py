@@ -4,6 +4,8 @@ import asyncio
 import selectors
 from typing import Any
 
+from typing_extensions import override
+
 
 class StuckError(Exception):
     """Nothing is ready and no timer is set: the program would wait for ever."""
@@ -14,6 +16,7 @@ class _Jump(selectors.SelectSelector):
 
     loop: "VirtualLoop"
 
+    @override
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None:
             raise StuckError
@@ -30,5 +33,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         jump.loop = self
         super().__init__(jump)
 
+    @override
     def time(self) -> float:
         return self.now

@@ -29,8 +29,11 @@ from tests.faults.server import Killed
 from tests.support import factories
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
+"""The GoService of every walk."""
 CRASHES = 2
+"""Ends of the operator's process in one walk."""
 EDITS = 1
+"""Edits of the user in one walk."""
 
 
 class Git:
@@ -50,11 +53,17 @@ class State:
     """Everything that decides what comes next; it can be pickled."""
 
     world: bytes
+    """The objects, as `World.snapshot` gives them."""
     cache: Cache
+    """What the operator has seen."""
     memory: Memory
+    """What it knows beside the objects."""
     streams: dict[str, list[tuple[str | None, Manifest]]] = field(default_factory=dict)
+    """Events on their way, by kind."""
     crashes: int = CRASHES
+    """How many may still come."""
     edits: int = EDITS
+    """How many may still come."""
     jobs: tuple[str, ...] = ()
     """Every Job that was ever made."""
 
@@ -64,12 +73,17 @@ class Walk:
     """What a walk has seen."""
 
     states: int = 0
+    """Different ones."""
     steps: int = 0
+    """Tried from them."""
     ended: int = 0
     """States in which nothing is left to do."""
     violations: list[str] = field(default_factory=list)
+    """Rules that a step broke."""
     complete: bool = False
+    """Whether every state that can be reached was."""
     ends: set[str] = field(default_factory=set)
+    """How the ends look; one sentence each."""
 
 
 def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
@@ -97,7 +111,7 @@ def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
 
 
 def beginning() -> State:
-    """A GoService that the operator has just been told of."""
+    """A GoService that the operator has just seen."""
     world = World(access=ACCESS)
     body = factories.body()
     del body["metadata"]["uid"], body["metadata"]["generation"]
@@ -137,7 +151,7 @@ def _checked(what: str, bench: "Bench", violations: list[str]) -> Iterator[tuple
 
 
 class Bench:
-    """A state brought to life for one step."""
+    """A state in which one step can be made."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -151,7 +165,7 @@ class Bench:
         self.world.on_change(self._changed)
 
     def state(self) -> State:
-        """The state after the step, without the events that would tell the operator nothing."""
+        """The state after the step, without the events that are no news to the operator."""
         for kind, events in self._state.streams.items():
             while events and self._is_known(kind, *events[0]):
                 events.pop(0)
@@ -167,7 +181,7 @@ class Bench:
         return _version(held) >= _version(manifest)
 
     def make_pass(self, strike: tuple[int, bool] | None) -> "Bench":
-        """One pass; with a strike it is the last of this life, at that request."""
+        """One pass; with a strike the process ends in it, at that request."""
         at, after = strike or (-1, False)
 
         def before(request: Request) -> None:
@@ -319,6 +333,7 @@ ACTS: dict[str, Callable[[Bench], bool]] = {
     "the rollout ends": _roll_out,
     "the user edits": Bench.edit,
 }
+"""Steps of others than the operator, by name: whether there was something to do."""
 
 
 # --- states -----------------------------------------------------------------------------------------

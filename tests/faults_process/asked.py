@@ -12,14 +12,15 @@ from yarl import URL
 from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import MANAGER
 
-WRITES = ("POST", "PATCH", "PUT", "DELETE")
-
 _PATH = re.compile(
     r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+))?"
     r"/(?P<plural>[a-z]+)(?:/(?P<name>[^/]+)(?:/(?P<part>[a-z]+))?)?"
 )
+"""The path of an object or of a collection."""
 _DISCOVERY = re.compile(r"/(?:api|apis)(?:/[^/]+){0,2}")
+"""The paths at which an API server says what it serves."""
 _KIND_OF = {kind.plural: kind.kind for kind in KINDS.values()}
+"""Kinds by the plural that paths have."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,15 @@ class Asked:
     """One request: what it does to what."""
 
     verb: str
+    """As `testbed.faults.Point` has it, and watch, discover."""
     kind: str
+    """Of a discovery the path."""
     namespace: str
+    """Empty for all."""
     name: str
+    """Empty for a list or a watch."""
     by_kopf: bool
+    """Whether kopf asks, not the operator's client."""
 
     @property
     def is_write(self) -> bool:

@@ -1,8 +1,8 @@
 """Every write of every story, struck by every kind of fault, on real operators; and the verdicts.
 
-A killed operator takes all that it works on with it, so that kills are told one life at a time, on
+A killed operator takes all that it works on with it, so that kills come one service at a time, on
 several lanes side by side. An answer that is lost or is an error concerns one request: all of those
-lives share one operator.
+services share one operator.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from testbed.faults import KILLS, Fault, Point, Script, Strike
 from tests.faults import oracles
 from tests.faults_process.lanes import Lane
 from tests.faults_process.stage import Stage, staged
-from tests.faults_process.stories import BROKEN, STORIES, Life, Run, create
+from tests.faults_process.stories import BROKEN, STORIES, Run, Service, create
 
 ERRORS = (
     Fault.CONFLICT,
@@ -31,6 +31,7 @@ ERRORS = (
     Fault.INTERNAL,
     Fault.UNAVAILABLE,
 )
+"""What a write is answered with."""
 LISTS = (
     Fault.GONE,
     Fault.INTERNAL,
@@ -39,16 +40,22 @@ LISTS = (
     Fault.UNAUTHORIZED,
     Fault.RESET,
 )
-WATCHES = (*LISTS, Fault.CUT, Fault.TOLD_GONE, Fault.TOLD_INTERNAL)
+"""What a list of kopf's is answered with."""
+WATCHES = (*LISTS, Fault.CUT, Fault.STREAM_GONE, Fault.STREAM_INTERNAL)
+"""What a watch of kopf's is answered with, or what happens within it."""
 ROUNDS = [("list", fault) for fault in LISTS] + [("watch", fault) for fault in WATCHES]
 """What strikes kopf's requests as an operator starts: one kind of fault all of its lists or watches."""
-DEADLY = {("list", Fault.GONE), ("watch", Fault.GONE), ("watch", Fault.TOLD_INTERNAL)}
+DEADLY = {("list", Fault.GONE), ("watch", Fault.GONE), ("watch", Fault.STREAM_INTERNAL)}
 """What kopf does not bear (1.45.2): the process ends, and is started again."""
 KILL_LANES = 6
+"""Operators that are killed, side by side."""
 KOPF_LANES = 2
+"""Operators that are started again and again, beside."""
 ALL = os.environ.get("FAULTS") == "all"
+"""Whether every write is answered with every error, not with the next one."""
 
 Points = dict[str, tuple[Point, ...]]
+"""Points of the undisturbed run, by story."""
 
 
 @dataclass
@@ -56,19 +63,20 @@ class Outcome:
     """What the campaign found."""
 
     reference: dict[str, Run] = field(default_factory=dict)
+    """The undisturbed runs, by story."""
     done: dict[str, list[tuple[Run, list[str]]]] = field(default_factory=dict)
     """By part (kills, lost replies, errors): each run, and what is said against it."""
     deaths: list[str] = field(default_factory=list)
     """Ends of an operator that nothing explains, and kills that ended none."""
     later: list[str] = field(default_factory=list)
-    """Writes for a life that had converged."""
+    """Writes for a service that had converged."""
     alarms: list[str] = field(default_factory=list)
-    """What liveness probes were told when an operator was not well."""
+    """What operators answered to liveness probes when they were not well."""
 
     def figures(self, part: str) -> tuple[int, int]:
         """How many strikes held, of how many."""
-        told = [(len(run.strikes), not against) for run, against in self.done[part]]
-        return sum(count for count, held in told if held), sum(count for count, _ in told)
+        runs = [(len(run.strikes), not against) for run, against in self.done[part]]
+        return sum(count for count, held in runs if held), sum(count for count, _ in runs)
 
     def complaints(self, part: str) -> list[str]:
         """What is said against the runs of a part."""
@@ -78,8 +86,8 @@ class Outcome:
         """The longest time from a fault to the last write, where no refusal is waited for."""
         return max(
             run.seconds
-            for told in self.done.values()
-            for run, _ in told
+            for runs in self.done.values()
+            for run, _ in runs
             if Fault.FORBIDDEN not in [s.fault for s in run.strikes]
         )
 
@@ -102,10 +110,10 @@ def against(run: Run, reference: Run) -> list[str]:
 def plans(
     points: Points, faults: tuple[Fault, ...], *, every: bool = False
 ) -> Iterator[dict[str, Strike]]:
-    """Lives, by story what strikes it: each point once, by the next fault or by every one."""
+    """Services, by story what strikes it: each point once, by the next fault or by every one."""
     longest = max(map(len, points.values()))
     for number, turn in itertools.product(range(longest), range(len(faults) if every else 1)):
-        # Never the same fault in all stories of a life: one of them is slow to be forgiven.
+        # Never the same fault in all stories of a service: one of them is slow to be forgiven.
         yield {
             name: Strike(its[number], faults[(number + story + turn) % len(faults)])
             for story, (name, its) in enumerate(points.items())
@@ -114,7 +122,7 @@ def plans(
 
 
 class Campaign:
-    """Tells everything on one control plane."""
+    """Runs everything on one control plane."""
 
     def __init__(self, plane: ControlPlane, stage: Stage) -> None:
         self.outcome = Outcome()
@@ -122,12 +130,12 @@ class Campaign:
         self._stage = stage
         self._lanes: list[Lane] = []
         self._numbers = itertools.count()
-        self._settled: list[tuple[Life, int]] = []
+        self._settled: list[tuple[Service, int]] = []
 
-    async def tell(self) -> Outcome:
-        """Everything."""
+    async def run(self) -> Outcome:
+        """Every part, and what was found."""
         shared = await self._lane("shared")
-        first = await self._live(shared, {}, "undisturbed")
+        first = await self._all_stories(shared, {}, "undisturbed")
         self.outcome.reference = {run.story: run for run in first}
         points = {run.story: run.points for run in first}
         kills = [plan for kill in KILLS for plan in plans(points, (kill,))]
@@ -136,9 +144,9 @@ class Campaign:
             for number in range(KILL_LANES):
                 group.create_task(self._one_by_one(f"kills-{number}", queue))
             for plan in plans(points, (Fault.LOST,)):
-                group.create_task(self._live(shared, plan, "lost replies"))
+                group.create_task(self._all_stories(shared, plan, "lost replies"))
             for plan in plans(points, ERRORS, every=ALL):
-                group.create_task(self._live(shared, plan, "errors"))
+                group.create_task(self._all_stories(shared, plan, "errors"))
             rounds = iter(ROUNDS)
             for number in range(KOPF_LANES):
                 group.create_task(self._starts(f"kopf-{number}", rounds))
@@ -156,7 +164,7 @@ class Campaign:
     async def _one_by_one(self, name: str, queue: Iterator[dict[str, Strike]]) -> None:
         lane = await self._lane(name)
         for plan in queue:
-            await self._live(lane, plan, "kills")
+            await self._all_stories(lane, plan, "kills")
 
     async def _starts(self, name: str, rounds: Iterator[tuple[str, Fault]]) -> None:
         """Start an operator again and again, each time with a new service to see to."""
@@ -171,9 +179,9 @@ class Campaign:
             points += questions if verb == "list" else []
             lane.reads = Script(dict.fromkeys(points, fault))
             before = len(lane.exits)
-            life = Life(self._stage, lane, f"service{next(self._numbers):03d}")
-            lane.again()
-            run = await life.tell(create)
+            service = Service(self._stage, lane, f"service{next(self._numbers):03d}")
+            lane.start_again()
+            run = await service.run(create)
             run = replace(
                 run,
                 strikes=tuple(Strike(point, fault) for point in points),
@@ -184,21 +192,21 @@ class Campaign:
                 said = lane.operator.log.read_text()[-2000:]
                 self.outcome.deaths.append(f"{run}: it ended with {ends}: {said}")
             self._judge("kopf's requests", run)
-            self._settled.append((life, len(lane.life(life.name).writes)))
+            self._settled.append((service, len(lane.requests(service.name).writes)))
 
-    async def _live(self, lane: Lane, plan: dict[str, Strike], part: str) -> list[Run]:
-        """One life: every story, each with its strike if it has one."""
-        life = Life(self._stage, lane, f"service{next(self._numbers):03d}")
-        told = []
+    async def _all_stories(self, lane: Lane, plan: dict[str, Strike], part: str) -> list[Run]:
+        """One service: every story, each with its strike if it has one."""
+        service = Service(self._stage, lane, f"service{next(self._numbers):03d}")
+        runs = []
         for story in STORIES:
             name = story.__name__.replace("_", " ")
-            run = await life.tell(story, *([plan[name]] if name in plan else []))
-            told.append(run)
+            run = await service.run(story, *([plan[name]] if name in plan else []))
+            runs.append(run)
             self._judge(part, run)
             if run.late:
                 break
-        self._settled.append((life, len(lane.life(life.name).writes)))
-        return told
+        self._settled.append((service, len(lane.requests(service.name).writes)))
+        return runs
 
     def _judge(self, part: str, run: Run) -> None:
         reference = self.outcome.reference.get(run.story, run)
@@ -206,11 +214,11 @@ class Campaign:
         self.outcome.done.setdefault(part, []).append((run, complaints))
 
     def _close(self) -> None:
-        for life, count in self._settled:
-            more = life.lane.life(life.name).writes[count:]
-            self.outcome.later += [f"{life.name}: {asked}" for _, asked in more]
+        for service, count in self._settled:
+            more = service.lane.requests(service.name).writes[count:]
+            self.outcome.later += [f"{service.name}: {asked}" for _, asked in more]
         for lane in self._lanes:
-            self.outcome.later += [f"of no life: {asked}" for asked in lane.strange]
+            self.outcome.later += [f"of no service: {asked}" for asked in lane.strange]
             self.outcome.alarms += [f"{lane.name}: {text}" for text in lane.operator.alarms]
             if lane.exits.count(-9) != lane.kills or (lane.kills and set(lane.exits) != {-9}):
                 self.outcome.deaths.append(
@@ -223,15 +231,15 @@ class Campaign:
             lane.close()
 
 
-def told() -> Outcome:
+def outcome() -> Outcome:
     """The whole campaign, on a control plane of its own."""
 
-    async def run(plane: ControlPlane) -> Outcome:
+    async def on(plane: ControlPlane) -> Outcome:
         async with staged(plane.kubeconfig) as stage:
             stage.node.broken.add(BROKEN)
             campaign = Campaign(plane, stage)
             try:
-                return await campaign.tell()
+                return await campaign.run()
             finally:
                 campaign.end()
 
@@ -240,6 +248,6 @@ def told() -> Outcome:
         try:
             plane.start()
             plane.install()
-            return asyncio.run(run(plane))
+            return asyncio.run(on(plane))
         finally:
             plane.stop()

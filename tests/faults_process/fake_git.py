@@ -1,4 +1,4 @@
-"""A git server on loopback that tells the newest commit of repositories which are only names."""
+"""A git server on loopback that has a newest commit for repositories which are only names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A lane: a namespace, the operator's process that watches it, and the proxy between it and the API.
 
-What the proxy does to a request is decided here, by the script of the life that it concerns.
-Whenever the process ends without being told to, it is started again at once, as a kubelet would.
+What the proxy does to a request is decided here, by the script of the service that it concerns.
+Whenever the process ends unasked, it is started again at once, as a kubelet would.
 """
 
 from __future__ import annotations
@@ -24,19 +24,23 @@ SETTINGS: dict[str, Any] = {
     "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
     "builds": {"maxConcurrent": 100},
 }
+"""The fake git server is on loopback, and no build waits for another."""
 
 
 @dataclass
 class Requests:
-    """What the proxy knows of one life: what strikes it, and what was written for it."""
+    """What the proxy knows of one service: what strikes it, and what was written for it."""
 
     script: Script = field(default_factory=Script)
+    """What strikes its writes."""
     writes: list[tuple[float, Asked]] = field(default_factory=list)
+    """Each with the second of the monotonic clock at which it came."""
     struck_at: float = 0.0
+    """The second of the last strike; 0: none yet."""
 
 
 class Lane:
-    """One operator, kept alive."""
+    """One operator, started again whenever it ends."""
 
     def __init__(self, plane: ControlPlane, name: str, more: Mapping[str, Any] = {}) -> None:
         self.name = name
@@ -50,17 +54,17 @@ class Lane:
         self.ready_at = 0.0
         """Since when the process that runs now says that it works; 0: not yet."""
         self.strange: list[Asked] = []
-        """Writes that belong to no life."""
-        self._lives: dict[str, Requests] = {}
+        """Writes that belong to no service."""
+        self._requests: dict[str, Requests] = {}
         self._ending = False
         self.proxy = Proxy(plane.port, self._judge, self._kill)
         settings = plane.settings({**SETTINGS, "namespaces": [name], **more}, name)
         kubeconfig = plane.through(self.proxy.url, name)
         self.operator = Operator(plane, settings, kubeconfig, name)
 
-    def life(self, name: str) -> Requests:
+    def requests(self, name: str) -> Requests:
         """What is known of the requests for a service."""
-        return self._lives.setdefault(name, Requests())
+        return self._requests.setdefault(name, Requests())
 
     async def keep(self) -> None:
         """Keep the operator running, until cancelled."""
@@ -70,16 +74,16 @@ class Lane:
             code = self.operator.exit_code
             if code is not None and not self._ending:
                 self.exits.append(code)
-                self.again()
+                self.start_again()
             if not self.ready_at and await asyncio.to_thread(self._says_ready):
                 self.ready_at = time.monotonic()
 
     async def end(self) -> int:
-        """SIGTERM; the exit code. It stays ended until `again`."""
+        """SIGTERM; the exit code. It stays ended until `start_again`."""
         self._ending = True
         return await asyncio.to_thread(self.operator.stop)
 
-    def again(self) -> None:
+    def start_again(self) -> None:
         """Start it once more."""
         self.ready_at = 0.0
         self.operator.start(seconds=0)
@@ -114,16 +118,18 @@ class Lane:
             return None
         if not request.is_write:
             return self._strike_read(request) if request.by_kopf else None
-        # A copy: lives begin while this thread looks at them.
-        name = next((n for n in list(self._lives) if _is_of(request, n)), None)
+        # A copy: services come while this thread looks at them.
+        name = next((n for n in list(self._requests) if _is_of(request, n)), None)
         if name is None:
             self.strange.append(request)
             return None
-        life = self.life(name)
-        life.writes.append((time.monotonic(), request))
-        fault = life.script.arrive(request.verb, request.kind, request.name.replace(name, "life"))
+        known = self.requests(name)
+        known.writes.append((time.monotonic(), request))
+        fault = known.script.arrive(
+            request.verb, request.kind, request.name.replace(name, "service")
+        )
         if fault is not None:
-            life.struck_at = time.monotonic()
+            known.struck_at = time.monotonic()
         return fault
 
     def _strike_read(self, request: Asked) -> Fault | None:
@@ -133,5 +139,5 @@ class Lane:
         return fault
 
 
-def _is_of(request: Asked, life: str) -> bool:
-    return re.match(rf"{life}($|[-.])", request.name) is not None
+def _is_of(request: Asked, service: str) -> bool:
+    return re.match(rf"{service}($|[-.])", request.name) is not None

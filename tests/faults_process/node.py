@@ -1,7 +1,7 @@
-"""Plays the node for all lives: builds end, pods become ready, in an order that is always the same.
+"""Plays the node for all services: builds end and pods become ready, always in the same order.
 
 A build ends once the service says that it builds, and a pod becomes ready once it says that it
-rolls out: each write of a life then comes in every run, whatever the machine's speed.
+rolls out: each write for a service then comes in every run, whatever the machine's speed.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 from goservice import names
 from testbed.apiserver import http, podstatus
-from tests.faults_process.recorder import Recorder, life_of
+from tests.faults_process.recorder import Recorder, service_of
 
 LOG = "# example.com/checkout\n./main.go:3:1: undefined: x\n"
+"""What the compiler says of a broken commit."""
 
 
 class Node:
@@ -22,7 +23,7 @@ class Node:
         self.broken: set[str] = set()
         """Commits that do not compile."""
         self.holds: set[tuple[str, str]] = set()
-        """Lives whose builds do not end."""
+        """Services whose builds do not end."""
         self._client = client
         self._recorder = recorder
         self._done: set[str] = set()
@@ -38,15 +39,15 @@ class Node:
 
     def _status(self, pod: dict[str, Any]) -> dict[str, Any] | None:
         """What becomes of a pod now; None if nothing does yet."""
-        life = life_of(pod)
-        reason = self._recorder.ready(life)[1]
+        service = service_of(pod)
+        reason = self._recorder.ready(service)[1]
         labels = pod["metadata"]["labels"]
         if labels[names.COMPONENT] != "build":
             return podstatus.serving() if reason == "RollingOut" else None
         job = labels["batch.kubernetes.io/job-name"]
-        if reason != "Building" or life in self.holds:
+        if reason != "Building" or service in self.holds:
             return None
-        notes = self._recorder.get("Job", life[0], job)["metadata"]["annotations"]
+        notes = self._recorder.get("Job", service[0], job)["metadata"]["annotations"]
         commit = notes[names.COMMIT]
         if commit in self.broken:
             return podstatus.not_built(commit, LOG)

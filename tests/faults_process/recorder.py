@@ -1,4 +1,4 @@
-"""Sees every change of the lives' objects on the real API server, and what each one broke."""
+"""Sees every change of the services' objects on the real API server, and what each one broke."""
 
 from __future__ import annotations
 
@@ -10,41 +10,37 @@ from typing import Any
 from goservice import names
 from goservice.api import resource
 from goservice.cluster.kinds import KINDS, path
-from goservice.manifest import Manifest, condition_of, owned
+from goservice.manifest import Key, Manifest, condition_of, owned
 from testbed.apiserver import http
 from testbed.faults import role
 
-Life = tuple[str, str]
-"""Namespace and name of a GoService."""
-
 SEEN = ("GoService", "ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service")
+"""Kinds that are watched, the owner first."""
 OURS = f"{names.MANAGED_BY}={names.OPERATOR}"
+"""Selects what the operator made."""
 
 
 class Recorder:
-    """What there is, what was made and removed, and which rules were broken, by life."""
+    """What there is, what was made and removed, and which rules were broken, by service."""
 
-    def __init__(self, client: http.Client) -> None:
+    def __init__(self) -> None:
         self.pushed: set[str] = set()
         """The digests of successful builds."""
-        self.violations: defaultdict[Life, list[str]] = defaultdict(list)
-        self.counts: defaultdict[Life, Counter[tuple[str, str, str]]] = defaultdict(Counter)
+        self.violations: defaultdict[Key, list[str]] = defaultdict(list)
+        self.counts: defaultdict[Key, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         """Creations and deletions by change, kind and object."""
-        self._client = client
         self._objects: dict[str, dict[tuple[str, str], Manifest]] = {kind: {} for kind in SEEN}
         self._changed = asyncio.Event()
 
-    async def follow(self) -> None:
+    async def follow(self, client: http.Client) -> None:
         """Look on, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for kind in SEEN:
-                group.create_task(self._follow(kind))
+                group.create_task(self._follow(client, kind))
 
-    async def _follow(self, kind: str) -> None:
+    async def _follow(self, client: http.Client, kind: str) -> None:
         where = path(KINDS[kind], None, "")
-        async for change, manifest in self._client.watch(
-            where, "" if kind == resource.KIND else OURS
-        ):
+        async for change, manifest in client.watch(where, "" if kind == resource.KIND else OURS):
             if change != "BOOKMARK":
                 self.saw(kind, change, {**manifest, "kind": kind})
 
@@ -64,27 +60,27 @@ class Recorder:
 
     # --- what there is ------------------------------------------------------------------------------
 
-    def all(self, kind: str, life: Life | None = None) -> list[Manifest]:
-        """The objects of a kind, of one life or of all, in the order in which they were made."""
+    def all(self, kind: str, service: Key | None = None) -> list[Manifest]:
+        """The objects of a kind, of one service or of all, in the order in which they were made."""
         found = self._objects[kind].values()
-        return [m for m in found if life is None or life_of(m) == life]
+        return [m for m in found if service is None or service_of(m) == service]
 
     def get(self, kind: str, namespace: str, name: str) -> Manifest:
         """An object; empty if there is none."""
         return self._objects[kind].get((namespace, name), {})
 
-    def ready(self, life: Life) -> tuple[str, str]:
+    def ready(self, service: Key) -> tuple[str, str]:
         """Ready's status and reason if it speaks of the newest generation."""
-        body = self.get(resource.KIND, *life)
+        body = self.get(resource.KIND, *service)
         if not body or body.get("status", {}).get("observedGeneration") != _generation(body):
             return "", ""
         found = condition_of(body, "Ready")
         return found.get("status", ""), found.get("reason", "")
 
-    def strays(self, life: Life) -> list[str]:
-        """The objects of a life that do not belong to its resource as it is now."""
-        uid = self.get(resource.KIND, *life)["metadata"]["uid"]
-        found = [m for kind in SEEN[1:] if kind != "Pod" for m in self.all(kind, life)]
+    def strays(self, service: Key) -> list[str]:
+        """The objects of a service that do not belong to its resource as it is now."""
+        uid = self.get(resource.KIND, *service)["metadata"]["uid"]
+        found = [m for kind in SEEN[1:] if kind != "Pod" for m in self.all(kind, service)]
         wrong = [m for m in found if not owned(m, uid)]
         return [f"{m['kind']} {m['metadata']['name']} has another owner" for m in wrong]
 
@@ -95,31 +91,34 @@ class Recorder:
         metadata = manifest["metadata"]
         key = (metadata["namespace"], metadata["name"])
         before = self._objects[kind].get(key)
-        life = life_of(manifest)
+        service = service_of(manifest)
         again = before is not None and before["metadata"]["uid"] == metadata["uid"]
         if change == "DELETED":
             self._objects[kind].pop(key, None)
         else:
             self._objects[kind][key] = manifest
         if change == "DELETED" or not again:
-            self.counts[life][
+            self.counts[service][
                 "DELETED" if change == "DELETED" else "ADDED", kind, _called(manifest)
             ] += 1
-        broken = {
-            "Job": self._two_builds,
-            "Deployment": self._unserved,
-        }.get(kind, lambda *_: "")(change, manifest, before)
+        match kind:
+            case "Job":
+                broken = self._two_builds(change, manifest, before)
+            case "Deployment":
+                broken = self._unserved(change, manifest, before)
+            case _:
+                broken = ""
         if broken:
-            self.violations[life].append(broken)
+            self.violations[service].append(broken)
         self._changed.set()
 
     def _two_builds(self, change: str, job: Manifest, _before: Manifest | None) -> str:
-        running = [j for j in self.all("Job", life_of(job)) if not _ended(j)]
+        running = [j for j in self.all("Job", service_of(job)) if not _ended(j)]
         return f"{len(running)} builds run at once" if len(running) > 1 else ""
 
     def _unserved(self, change: str, deployment: Manifest, before: Manifest | None) -> str:
         if change == "DELETED":
-            namespace, name = life_of(deployment)
+            namespace, name = service_of(deployment)
             body = self.get(resource.KIND, namespace, name)
             asked = not body or "deletionTimestamp" in body["metadata"]
             return "" if asked else "the Deployment was deleted"
@@ -131,7 +130,7 @@ class Recorder:
         return "the Deployment was scaled down" if fell else ""
 
 
-def life_of(manifest: Manifest) -> Life:
+def service_of(manifest: Manifest) -> Key:
     """The GoService that an object is or belongs to."""
     metadata = manifest["metadata"]
     if manifest["kind"] == resource.KIND:
@@ -155,9 +154,9 @@ def _generation(body: Manifest) -> int:
     return int(body["metadata"]["generation"])
 
 
-def tallied(counts: Counter[tuple[str, str, str]], life: Life) -> list[tuple[str, str, str, int]]:
-    """Creations and deletions, object by object, without what differs between lives."""
+def tallied(counts: Counter[tuple[str, str, str]], service: Key) -> list[tuple[str, str, str, int]]:
+    """Creations and deletions, object by object, without what differs between services."""
     return sorted(
-        (change, kind, role(name.replace(life[1], "life")), count)
+        (change, kind, role(name.replace(service[1], "service")), count)
         for (change, kind, name), count in counts.items()
     )

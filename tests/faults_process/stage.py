@@ -1,4 +1,4 @@
-"""What all lives share: an administrator's client, a recorder, a node and a git server, at work."""
+"""What all services share: an administrator's client, a recorder, a node and a git server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,17 @@ class Stage:
     """Everything, and the tasks that run until it is left."""
 
     client: http.Client
+    """The administrator's."""
     recorder: Recorder
+    """Sees every change."""
     node: Node
+    """Plays the kubelet."""
     fake_git: FakeGit
+    """Has every repository."""
     _group: asyncio.TaskGroup
+    """Ends all tasks with the first that fails."""
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    """What `end` cancels."""
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something until the end; an error of it ends everything."""
@@ -41,10 +47,10 @@ async def staged(kubeconfig: Path) -> AsyncIterator[Stage]:
     """The stage, until it is left."""
     fake_git = FakeGit()
     await fake_git.open()
-    async with http.connected(kubeconfig, "for-real") as client, asyncio.TaskGroup() as group:
-        recorder = Recorder(client)
+    async with http.connected(kubeconfig, "faults-process") as client, asyncio.TaskGroup() as group:
+        recorder = Recorder()
         stage = Stage(client, recorder, Node(client, recorder), fake_git, group)
-        stage.start(recorder.follow())
+        stage.start(recorder.follow(client))
         stage.start(stage.node.play())
         yield stage
         stage.end()

@@ -16,8 +16,11 @@ class Reading:
     """What BuildKit makes of a Dockerfile. `variables` are those that the file asks for."""
 
     instructions: tuple[Instruction, ...]
+    """As BuildKit's parser splits them."""
     variables: tuple[str, ...]
+    """Names of the variables that the file asks for."""
     error: str
+    """What BuildKit says against the file; empty if it takes it."""
 
 
 class Checks:

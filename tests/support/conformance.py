@@ -26,7 +26,9 @@ from tests.support.conforming import (
 )
 
 Scenario = Callable[[Server, str, Check], Awaitable[None]]
+"""Asks a server in a namespace, and checks."""
 SCENARIOS: list[Scenario] = []
+"""Filled by `scenario`, in the order of this file."""
 LEAST = 40
 """How many assertions there are at the least."""
 

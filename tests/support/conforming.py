@@ -1,7 +1,7 @@
 """What the conformance suite asks a server for, its objects, and its count of assertions."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from goservice.cluster.protocol import Cluster
 from goservice.manifest import Manifest
 
 Change = tuple[str, Manifest]
+"""Type and object of a watch's event."""
 
 SOON = 90.0
 """Seconds in which a real controller has surely acted, and a real watch has sent a bookmark."""
@@ -28,7 +29,7 @@ class Server(Cluster, Protocol):
 
     def watch(
         self, kind: str, namespace: str, since: str, *, label_selector: str = ""
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncGenerator[Change, None]:
         """Changes after a version, with bookmarks; Gone if it is too old."""
         ...
 
@@ -147,11 +148,11 @@ async def gone(cluster: Server, kind: str, namespace: str, name: str) -> bool:
 
 
 async def changes(
-    watch: AsyncIterator[Change], count: int, *, bookmarks: bool = False
+    watch: AsyncGenerator[Change, None], count: int, *, bookmarks: bool = False
 ) -> list[Change]:
     """So many changes of a watch, or so many bookmarks."""
     found: list[Change] = []
-    async with asyncio.timeout(SOON), aclosing(watch) as events:  # type: ignore[type-var]
+    async with asyncio.timeout(SOON), aclosing(watch) as events:
         async for change in events:
             if (change[0] == "BOOKMARK") == bookmarks:
                 found.append(change)

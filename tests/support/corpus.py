@@ -7,19 +7,24 @@ platform's settings, so both accept them and the status says why nothing happens
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from goservice.api import crd, resource
 from tests.support import factories
 
 Change = dict[str, Any]
+"""Fields of the spec that replace the factory's; None takes one away."""
 DIGEST = "sha256:" + "a" * 64
+"""A digest that no image has."""
 GIT = "https://git.example.com/shop/checkout.git"
+"""A repository that nothing asks."""
 IMAGE = "registry.example.com/shop/checkout"
+"""An image that nothing pulls."""
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,20 @@ class Bad:
     """One bad resource: the field that is named, and words that every message about it has."""
 
     title: str
+    """What is wrong, for the test's name."""
     field: str
+    """The path that the message must name."""
     change: Change
+    """What makes it bad."""
     says: str
+    """Words of `goservice validate`."""
     server: str = ""
     """The API server's words, where they are Kubernetes' own and others than ours."""
     by: Literal["schema", "operator"] = "schema"
+    """Who refuses it: the CRD's schema, or the operator with the platform's settings."""
     reason: str = ""
     """Of the operator's refusal."""
-    settings: Change = field(default_factory=dict)
+    settings: Change = dataclasses.field(default_factory=dict)
     """The platform's settings that refuse it."""
     name: str = ""
     """metadata.name, where that is what is wrong."""
@@ -77,7 +87,9 @@ COMPANIONS: dict[str, Any] = {
 }
 """What else is needed, by the place of the object that needs it."""
 SHARE = {"type": "Utilization", "averageUtilization": 80}
+"""A target in percent of a request."""
 PER_POD = {"type": "AverageValue", "averageValue": "1"}
+"""A target for each pod."""
 METRICS: dict[str, Change] = {
     "resource": {"name": "cpu", "target": SHARE},
     "containerResource": {"container": "app", "name": "cpu", "target": SHARE},
@@ -89,6 +101,7 @@ METRICS: dict[str, Change] = {
     },
     "external": {"metric": {"name": "a"}, "target": PER_POD},
 }
+"""One metric of each type, by the field that holds it."""
 
 
 def body(change: Change, name: str = "") -> dict[str, Any]:
@@ -263,7 +276,7 @@ def build() -> Iterator[Bad]:
             "an image reference, such as alpine:3.24",
         )
     yield from choice("build.base", "Scratch")
-    change = {"build": {"base": "Alpine", "baseImage": "alpine AS builder"}}
+    change: Change = {"build": {"base": "Alpine", "baseImage": "alpine AS builder"}}
     yield Bad(
         "a base image of three words",
         "spec.build.baseImage",
@@ -401,11 +414,12 @@ def build() -> Iterator[Bad]:
         "a b",
         "a Kubernetes object name (lower case letters, digits, - and .)",
     )
-    for value in ({}, {"claimName": "a", "size": "1Gi"}):
+    caches: tuple[Change, ...] = ({}, {"claimName": "a", "size": "1Gi"})
+    for cache in caches:
         yield Bad(
-            f"as cache {value!r}",
+            f"as cache {cache!r}",
             "spec.build.cache",
-            {"build": {"cache": value}},
+            {"build": {"cache": cache}},
             "must have exactly one of claimName, size",
         )
     yield Bad(
@@ -634,11 +648,11 @@ def pod() -> Iterator[Bad]:
     yield from resources("resources")
     yield from number("go.memoryLimitPercent", 1, 100)
     share = "a whole number from 0 to 1000 or a percentage such as 25%"
-    for value in ("120%", -1, 1001, "1.5", "half", "25"):
+    for amount in ("120%", -1, 1001, "1.5", "half", "25"):
         yield from wrong(
-            f"a share of {value!r}",
+            f"a share of {amount!r}",
             "{rollout.maxSurge,rollout.maxUnavailable,disruption.maxUnavailable}",
-            value,
+            amount,
             share,
         )
     yield from wrong(
@@ -705,7 +719,7 @@ def probes() -> Iterator[Bad]:
     )
     yield from number(f"{each}.failureThreshold", 1, 1000)
     yield from number("probes.{startup,liveness}.terminationGracePeriodSeconds", 1, 86400)
-    two = {"httpGet": {}, "tcpSocket": {}}
+    two: Change = {"httpGet": {}, "tcpSocket": {}}
     yield from wrong(
         "a probe of two kinds", each, two, "must have at most one of httpGet, tcpSocket, grpc, exec"
     )
@@ -983,7 +997,9 @@ ACCEPTED: dict[str, Change] = {
     "two proxies": {"build": {"modules": {"proxy": "https://a.example.com|https://b.example.com/x,off"}}},
     "a module in a folder with dots": {"source": {"git": {"url": GIT, "directory": "a.b/.c/d-e"}}},
 }  # fmt: skip
+"""What both accept, by title."""
 
 REFUSED = tuple(rows())
+"""Every row, made once."""
 OPERATOR_REFUSES = frozenset({"ForbiddenByPlatform", "CPURequestMissing"})
 """The closed list of what needs the platform's settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,12 +16,19 @@ from goservice.manifest import Manifest
 from goservice.objects.job import build_job
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
+"""The moment at which tests decide."""
 COMMIT = "1" * 40
+"""The commit that the repository has."""
 NEWER = "2" * 40
+"""The commit after it."""
 DIGEST = "sha256:" + "a" * 64
+"""What a build of a test pushes."""
 OTHER_DIGEST = "sha256:" + "b" * 64
+"""What another build pushes."""
 UID = "7b3c6f0e-0000-4000-8000-000000000001"
+"""The GoService's."""
 SETTINGS = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {})
+"""The settings that the manifests install."""
 
 
 def body(
@@ -80,7 +88,7 @@ def job(
     ended_reason: str = "",
     created: datetime = NOW,
     finished: datetime | None = None,
-    **notes: str,
+    notes: Mapping[str, str] | None = None,
 ) -> Manifest:
     """A build Job as the API server shows it. `ended`: Complete, Failed or nothing."""
     inputs = inputs_hash(owner, SETTINGS, commit)
@@ -88,7 +96,7 @@ def job(
         names.GENERATION: str(owner.generation),
         names.TRIES: "1",
         names.TRIGGER: "FirstBuild",
-        **notes,
+        **(notes or {}),
     }
     made = build_job(owner, SETTINGS, commit, inputs, attempt=attempt, notes=every)
     made["metadata"] |= {
@@ -115,6 +123,7 @@ FETCHED = (
     '{"commit": "%s", "time": "2026-11-24T11:59:00+00:00", "author": "A. Author",'
     ' "subject": "Take payments", "go": "1.26", "toolchain": ""}'
 )
+"""The fetch container's report, in which the commit is to be put."""
 
 
 def terminated(name: str, code: int = 0, message: str = "", reason: str = "") -> Manifest:

@@ -25,6 +25,7 @@ from goservice.api.fields import Model, NumberOrText, OneOf, Text
 from tests.support import matching
 
 Draw = st.DrawFn
+"""Draws a value, within one of hypothesis' composites."""
 Path = tuple[str, ...]
 """A place in the schema: field names, `[]` for an item of a list, `{}` for a value of a map."""
 
@@ -35,6 +36,7 @@ HOSTILE = (
     "file:///etc/passwd", "https://u:p@example.com/a", "\t", "\x1b[2J", "a" * 600, "", ".", "/", "-",
     "$(INPUTS)", "scratch", "--privileged", "a,b", "a=b", "\u202ea", "é",
 )  # fmt: skip
+"""Texts that try to end a string, a line, an argument or a path."""
 
 ONE_OF: Mapping[type[Model], Path] = {
     container.EnvSource: ("configMapKeyRef", "secretKeyRef", "fieldRef", "resourceFieldRef"),
@@ -49,7 +51,9 @@ ONE_OF: Mapping[type[Model], Path] = {
 }
 """Fields that exclude each other: one of them is set."""
 ATTEMPTS = 12
+"""How many values of a model are drawn until one keeps the rules that span its fields."""
 NUMBERS = st.integers(0, matching.LONG + (matching.LONG >> 5))
+"""Numbers of texts (see `matching`); one in about thirty asks for the longest."""
 
 
 @cache
@@ -314,8 +318,12 @@ def _matching(pattern: str, longest: int) -> st.SearchStrategy[str]:
 
 
 NAMES = _matching(resource.NAME_PATTERN, resource.NAME_LONGEST)
+"""Names that a GoService may have."""
 NAMESPACES = _matching(resource.NAMESPACE_PATTERN, 63)
+"""Names that a namespace may have."""
 ASKED = st.text(max_size=8) | st.sampled_from(HOSTILE)
+"""What a user may write into an annotation that asks for something."""
 ANNOTATIONS = st.fixed_dictionaries(
     {}, optional={resource.REBUILD_ANNOTATION: ASKED, resource.RESTART_ANNOTATION: ASKED}
 )
+"""A GoService's annotations, as far as they ask for something."""

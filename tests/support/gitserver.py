@@ -13,10 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from goservice.fetch import main
 
 REAL_GIT = shutil.which("git") or "git"
+"""Found before a test puts another git first on PATH."""
 BACKEND = Path(subprocess.check_output([REAL_GIT, "--exec-path"], text=True).strip())
+"""The folder of `git http-backend`."""
 IDENTITY = {
     "GIT_AUTHOR_NAME": "A. Author",
     "GIT_AUTHOR_EMAIL": "a@example.com",
@@ -27,13 +31,18 @@ IDENTITY = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
 }
+"""Author, committer and dates of every commit: equal content is the same commit. Nothing of the
+machine's own configuration."""
 SERVED = {
     "safe.directory": "*",
     "http.uploadpack": "true",
 }
+"""What the repositories' owner and http-backend must be told."""
 
 Report = dict[str, str]
+"""The JSON that `fetch` leaves as its termination message."""
 Run = Callable[..., tuple[int, Report]]
+"""Calls `fetch` with a URL and a commit; the exit code and the report."""
 
 
 def git(folder: Path, *arguments: str, given: bytes = b"", **environment: str) -> str:
@@ -111,6 +120,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
+    @override
     def log_message(self, *arguments: Any) -> None:
         pass
 
@@ -176,7 +186,7 @@ def fetching(log: Path, tree: Path) -> Run:
 
     def call(url: str, commit: str, **more: str) -> tuple[int, Report]:
         arguments = {"into": str(tree), "termination_log": str(log), **more}
-        code = main.main(url, commit, **arguments)  # type: ignore[arg-type]
+        code = main.main(url, commit, **arguments)
         written = log.read_bytes()
         assert len(written) < 4096
         assert written.endswith(b"\n")
@@ -195,6 +205,7 @@ GOOD = {
     "go.mod": 'module example.com/a // why\n\ngo 1.26.1\n\ntoolchain "go1.27.0"\n',
     "main.go": "package main\n\nfunc main() {}\n",
 }
+"""The files of a module that is accepted."""
 
 
 def failed(outcome: tuple[int, Report], reason: str, *words: str) -> str:

@@ -1,4 +1,4 @@
-"""An operator on an in-memory cluster, with hands that play the cluster's controllers."""
+"""An operator on an in-memory cluster, whose controllers the test plays."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from testbed.inmemory import world
 from tests.support import factories as f
 
 KEY = ("shop", "checkout")
+"""Namespace and name of the service that tests submit first."""
 
 
 class Git:
@@ -47,7 +48,7 @@ class Git:
 
 
 class Lab:
-    """An operator on an in-memory cluster, with hands to play the cluster's controllers."""
+    """An operator on an in-memory cluster, and methods that do what its controllers would."""
 
     def __init__(self, settings: Settings = f.SETTINGS) -> None:
         self.world = world.World(access=ACCESS)
@@ -55,8 +56,8 @@ class Lab:
         self.settings = settings
         self.now: datetime = f.NOW
         self.cache = Cache()
-        self.deaf: set[str] = set()
-        """Kinds whose watches tell nothing."""
+        self.silent: set[str] = set()
+        """Kinds whose watches send nothing."""
         self.woken: list[tuple[str, str]] = []
         self.metrics = Metrics()
         self.start()
@@ -81,7 +82,7 @@ class Lab:
     def _saw(self, event: str, manifest: dict[str, Any]) -> None:
         kind = manifest["kind"]
         ours = manifest["metadata"].get("labels", {}).get(names.MANAGED_BY) == names.OPERATOR
-        if kind in self.deaf:
+        if kind in self.silent:
             return
         if kind != "GoService" and not ours:
             return
@@ -153,12 +154,14 @@ class Lab:
 
     def counted(self) -> dict[str, float]:
         """Ended builds by result and reason, and the seconds of all."""
+        [builds] = self.metrics.builds_total.collect()
+        [durations] = self.metrics.build_duration_seconds.collect()
         found = {
             f"{sample.labels['result']} {sample.labels['reason']}": sample.value
-            for sample in self.metrics.builds_total.collect()[0].samples
+            for sample in builds.samples
             if sample.name.endswith("_total")
         }
-        for sample in self.metrics.build_duration_seconds.collect()[0].samples:
+        for sample in durations.samples:
             if sample.name.endswith(("_sum", "_count")):
                 found[sample.name.rpartition("_")[2]] = sample.value
         return found
@@ -167,6 +170,6 @@ class Lab:
         found = find_condition(self.status(), Type.READY)
         return found["status"], found["reason"]
 
-    def told(self) -> str:
+    def message(self) -> str:
         """What Ready says, in its sentences."""
         return str(find_condition(self.status(), Type.READY)["message"])

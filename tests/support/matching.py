@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from functools import cache
-from re import _parser as parser  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]  # the stubs leave private modules out
 from typing import Any
 
 LONG = 1 << 20

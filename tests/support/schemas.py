@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema_rs
 
 VERSIONS = ("1.33", "1.37")
+"""The oldest and the newest Kubernetes that is supported."""
 
 
 def faults(manifest: dict[str, Any], version: str) -> list[str]:

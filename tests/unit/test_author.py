@@ -148,8 +148,11 @@ def _labelled(lab: Lab) -> list[Key]:
 
 def _owned_by(reference: Callable[[Lab], list[Manifest]]) -> Callable[[Lab], list[Key]]:
     def act(lab: Lab) -> list[Key]:
-        marks = {"labels": LABELS, "ownerReferences": reference(lab)}
-        return [put(lab, stranger(kind, "theirs", **marks)) for kind in ("ConfigMap", "Service")]
+        above = reference(lab)
+        return [
+            put(lab, stranger(kind, "theirs", labels=LABELS, ownerReferences=above))
+            for kind in ("ConfigMap", "Service")
+        ]
 
     return act
 
@@ -374,9 +377,9 @@ async def test_what_somebody_declares_to_be_the_services_own_goes_with_its_build
     lab = Lab()
     lab.submit()
     await lab.serve()
-    marks = {"labels": LABELS, "ownerReferences": owner(uid(lab))}
-    declared = put(lab, stranger("ConfigMap", "theirs", **marks))
-    kept = put(lab, stranger("Service", "theirs", **marks))
+    above = owner(uid(lab))
+    declared = put(lab, stranger("ConfigMap", "theirs", labels=LABELS, ownerReferences=above))
+    kept = put(lab, stranger("Service", "theirs", labels=LABELS, ownerReferences=above))
     await struggle(lab)
     assert lab.world.find(*declared) is None
     assert lab.world.find(*kept) is not None

@@ -8,6 +8,7 @@ import http.server
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from typing_extensions import override
 
 from goservice import errors
 from goservice.api import parsing, resource
@@ -288,6 +290,7 @@ def server(code: int, said: dict[str, Any] | None) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(data)
 
+        @override
         def log_message(self, *arguments: Any) -> None:
             pass
 
@@ -650,14 +653,14 @@ def test_waiting_is_silent_at_first_and_never_says_a_thing_twice(
 
 
 def test_colours_are_for_terminals_and_no_color_switches_them_off() -> None:
-    bad = {"given": "kind: Pod\n", "color": True}
-    arguments = ("validate", "-f", "-")
-    assert "\x1b[31m" in run(*arguments, **bad).stderr
-    assert "\x1b" not in run(*arguments, env={"NO_COLOR": "1"}, **bad).stderr
-    assert "\x1b" not in run(*arguments, given="kind: Pod\n").stderr
+    refused = partial(run, "validate", "-f", "-", given="kind: Pod\n")
+    assert "\x1b[31m" in refused(color=True).stderr
+    assert "\x1b" not in refused(color=True, env={"NO_COLOR": "1"}).stderr
+    assert "\x1b" not in refused().stderr
 
 
-def completed(*words: str, monkeypatch: pytest.MonkeyPatch, out: pytest.CaptureFixture[str]) -> str:
+def complete(monkeypatch: pytest.MonkeyPatch, out: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the completion program prints to kubectl for these words."""
     monkeypatch.setattr("sys.argv", ["kubectl_complete-goservice", *words])
     kubectl_complete()
     return out.readouterr().out
@@ -666,15 +669,15 @@ def completed(*words: str, monkeypatch: pytest.MonkeyPatch, out: pytest.CaptureF
 def test_kubectl_is_told_commands_options_and_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    shell = {"monkeypatch": monkeypatch, "out": capsys}
-    commands = completed("", **shell).splitlines()
+    completed = partial(complete, monkeypatch, capsys)
+    commands = completed("").splitlines()
     assert [line.partition("\t")[0] for line in commands[:-1]] == sorted(COMMANDS)
     assert commands[-1] == ":4"
-    assert "--all-namespaces\t" in completed("status", "--all", **shell)
-    assert completed("validate", "-f", "che", **shell).splitlines()[-1] == ":0"
+    assert "--all-namespaces\t" in completed("status", "--all")
+    assert completed("validate", "-f", "che").splitlines()[-1] == ":0"
     found = {"kind": "GoServiceList", "items": [f.body()], "metadata": {}}
     with server(200, found) as address:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path, address)))
-        assert completed("status", "ch", **shell).splitlines() == ["checkout", ":4"]
-        assert completed("logs", "x", **shell).splitlines() == [":4"]
-    assert completed("status", "ch", **shell).splitlines() == [":4"]
+        assert completed("status", "ch").splitlines() == ["checkout", ":4"]
+        assert completed("logs", "x").splitlines() == [":4"]
+    assert completed("status", "ch").splitlines() == [":4"]

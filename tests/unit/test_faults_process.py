@@ -98,7 +98,7 @@ def test_whatever_differs_is_held_against_a_run(change: dict[str, Any], words: s
 
 
 def seen(*changes: tuple[str, dict[str, Any]]) -> Recorder:
-    recorder = Recorder(None)  # type: ignore[arg-type]
+    recorder = Recorder()
     recorder.pushed.add("sha256:" + "a" * 64)
     for change, manifest in changes:
         recorder.saw(manifest["kind"], change, manifest)

@@ -359,7 +359,7 @@ def kstatus(conditions: Mapping[str, Any]) -> str:
 
 def is_a_row_of_the_table(found: Mapping[str, str], ready: Mapping[str, Any]) -> None:
     """The truth table of conditions, row by row, by the reason of Ready."""
-    reason = Reason(ready["reason"])
+    reason = known(ready["reason"])
     row = (found["Ready"], found.get("Reconciling"), found.get("Stalled"))
     built = found.get("Built")
     assert found["Available"] in ("True", "False")

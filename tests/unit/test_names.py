@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from goservice import names
@@ -9,7 +11,7 @@ from goservice.build.inputs import inputs_hash
 from goservice.quantity import same_quantity
 from tests.support import factories as f
 
-RECORDED = {
+RECORDED: dict[str, tuple[dict[str, Any], str]] = {
     "minimal": ({}, "a9c99ee433"),
     "classic": (
         {
@@ -27,7 +29,7 @@ RECORDED = {
 
 
 @pytest.mark.parametrize(("changes", "expected"), RECORDED.values(), ids=RECORDED.keys())
-def test_recorded_inputs(changes: dict[str, object], expected: str) -> None:
+def test_recorded_inputs(changes: dict[str, Any], expected: str) -> None:
     assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) == expected
 
 
@@ -43,7 +45,7 @@ def test_recorded_inputs(changes: dict[str, object], expected: str) -> None:
         {"user": {"uid": 10001}},
     ],
 )
-def test_what_does_not_reach_the_image_rebuilds_nothing(changes: dict[str, object]) -> None:
+def test_what_does_not_reach_the_image_rebuilds_nothing(changes: dict[str, Any]) -> None:
     assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) == RECORDED["minimal"][1]
 
 
@@ -57,7 +59,7 @@ def test_what_does_not_reach_the_image_rebuilds_nothing(changes: dict[str, objec
         {"build": {"variables": [{"name": "main.v", "value": "1"}]}},
     ],
 )
-def test_what_reaches_the_image_builds(changes: dict[str, object]) -> None:
+def test_what_reaches_the_image_builds(changes: dict[str, Any]) -> None:
     assert inputs_hash(f.service(**changes), f.SETTINGS, f.COMMIT) != RECORDED["minimal"][1]
 
 

@@ -201,7 +201,7 @@ def test_platform_failure_is_retried_with_delay() -> None:
 
 def test_retries_end() -> None:
     service = f.service()
-    job = f.job(service, ended="Failed", **{names.TRIES: "5"})
+    job = f.job(service, ended="Failed", notes={names.TRIES: "5"})
     pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
     decided = decide(service, f.observed(job, pod), seconds=9999)
     assert reason(decided) == "RetriesExhausted"
@@ -209,7 +209,7 @@ def test_retries_end() -> None:
 
 
 def test_a_new_generation_counts_tries_anew() -> None:
-    job = f.job(f.service(), ended="Failed", **{names.TRIES: "5"})
+    job = f.job(f.service(), ended="Failed", notes={names.TRIES: "5"})
     pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
     decided = decide(f.service(generation=2, replicas=2), f.observed(job, pod), seconds=9999)
     made = next(
@@ -604,7 +604,9 @@ def test_a_claim_is_made_with_a_build_and_changed_but_never_deleted() -> None:
     first = decide(wanted, f.observed())
     assert kinds(first)[0] == "~PersistentVolumeClaim", "before the Job that mounts it"
     assert kinds(first)[-1] == "+Job"
-    claim = f.live(persistent_volume_claim.cache_claim(wanted))
+    made = persistent_volume_claim.cache_claim(wanted)
+    assert made is not None
+    claim = f.live(made)
     assert claims(decide(wanted, f.observed(claim))) == []
     assert claims(decide(wanted, serving(wanted))) == [], "nothing is built: none is needed"
     larger = f.service(build={"cache": {"size": "9Gi"}})
@@ -873,7 +875,7 @@ def test_a_failure_of_a_newer_version_is_a_failed_build() -> None:
 @pytest.mark.parametrize("tries", ["1", "5"])
 def test_a_failure_is_told_in_the_same_words_once_its_job_is_gone(tries: str) -> None:
     service = f.service()
-    job = f.job(service, ended="Failed", **{names.TRIES: tries})
+    job = f.job(service, ended="Failed", notes={names.TRIES: tries})
     files = config_map.build_files(service, f.SETTINGS, f.COMMIT, "x", job["metadata"]["name"])
     pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
     told = decide(service, f.observed(job, pod, files))

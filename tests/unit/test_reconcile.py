@@ -147,14 +147,14 @@ async def test_who_leaves_the_queue_makes_room_and_wakes_the_next(way: str) -> N
     if way == "deleted":
         lab.world.remove("GoService", *OTHER)
     else:
-        changes: dict[str, Any] = {
+        ways: dict[str, dict[str, Any]] = {
             "invalid": {"timeZone": "Mars/Olympus"},
             "suspended": {"suspend": True},
             "pinned": {
                 "image": {"repository": "registry.example.com/shop/checkout", "digest": f.DIGEST}
             },
-        }[way]
-        lab.world.edit("GoService", *OTHER, lambda g: g["spec"].update(changes))
+        }
+        lab.world.edit("GoService", *OTHER, lambda g: g["spec"].update(ways[way]))
     lab.finish_build()
     lab.woken.clear()
     await lab.settle(OTHER)
@@ -229,7 +229,7 @@ async def test_a_foreign_object_where_a_build_belongs_is_reported_and_left_alone
         await lab.operator.reconcile(KEY)
     await lab.settle()
     assert lab.ready() == ("False", "NotOwned")
-    assert f"{kind} shop/{made['metadata']['name']} exists" in lab.told()
+    assert f"{kind} shop/{made['metadata']['name']} exists" in lab.message()
     assert "ownerReferences" not in lab.world.all(kind)[0]["metadata"]
     lab.world.remove(kind, "shop", made["metadata"]["name"])
     lab.now += timedelta(seconds=61)
@@ -324,7 +324,7 @@ async def test_children_of_a_service_whose_deletion_no_watch_told_are_not_made_a
     lab = Lab()
     lab.submit()
     await lab.serve()
-    lab.deaf.add("GoService")
+    lab.silent.add("GoService")
     lab.world.remove("GoService", *KEY)
     before = len(lab.world.writes)
     for _ in range(3):

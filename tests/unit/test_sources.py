@@ -3,15 +3,16 @@
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
+from typing_extensions import override
 
 from goservice import errors
 from goservice.metrics import Metrics
@@ -31,6 +32,7 @@ REFS = {
     "refs/tags/v1^{}": B,
 }
 CONTENT_TYPE = "application/x-git-upload-pack-advertisement"
+NO_HEADERS: Mapping[str, str] = {}
 
 
 def packet(line: str) -> bytes:
@@ -44,16 +46,18 @@ def advertisement(refs: dict[str, str]) -> bytes:
     return packet("# service=git-upload-pack\n") + b"0000" + body + b"0000"
 
 
-def answers(body: bytes = b"", status: int = 200, **headers: str) -> Any:
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def answers(
+    body: bytes = b"", status: int = 200, headers: Mapping[str, str] = NO_HEADERS
+) -> Handler:
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.Response(
             body=body, status=status, headers={"Content-Type": CONTENT_TYPE, **headers}
         )
 
     return answer
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
@@ -153,12 +157,12 @@ async def test_a_branch_that_looks_like_a_commit_is_a_branch() -> None:
             "not answer as a",
         ),
         (
-            answers(advertisement(REFS), **{"Content-Type": "text/plain"}),
+            answers(advertisement(REFS), headers={"Content-Type": "text/plain"}),
             errors.GitUnavailable,
             "not answer as a git server",
         ),
         (
-            answers(advertisement(REFS), **{"Content-Encoding": "gzip"}),
+            answers(advertisement(REFS), headers={"Content-Encoding": "gzip"}),
             errors.GitUnavailable,
             "not answer as a git server",
         ),
@@ -340,7 +344,10 @@ class Names(AbstractResolver):
     def __init__(self, *addresses: str) -> None:
         self.addresses = addresses
 
-    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         if host != "git.example.com":
             raise OSError("unknown")
         return [
@@ -348,6 +355,7 @@ class Names(AbstractResolver):
             for a in self.addresses
         ]
 
+    @override
     async def close(self) -> None:
         pass
 
@@ -469,6 +477,7 @@ class World:
 
 @asynccontextmanager
 async def running(**options: Any) -> AsyncIterator[World]:
+    world: World
     repository, bell = Repository(), Bell()
     async with git(repository.handle) as url:
         asked = sources(clock=lambda: world.now, chance=lambda: 0.5, **options)
@@ -572,7 +581,9 @@ async def test_a_refresh_demands_an_answer_that_is_newer_than_itself() -> None:
         await world.bell.wait(1)
         world.repository.gate.clear()
         since = world.sources.refresh_now(world.url, "main")
-        assert world.sources.known(world.url, "main").asked_at < since  # type: ignore[union-attr]
+        known = world.sources.known(world.url, "main")
+        assert known is not None
+        assert known.asked_at < since
         await asyncio.sleep(0.05)
         again = world.sources.refresh_now(world.url, "main")
         assert again > since
@@ -656,6 +667,7 @@ async def test_an_answer_that_nobody_wants_any_more_rings_nobody() -> None:
 
 async def test_a_defect_does_not_end_the_asking(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Sources):
+        @override
         async def resolve(self, url: str, revision: str | None) -> str:
             raise ZeroDivisionError
 

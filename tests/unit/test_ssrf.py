@@ -19,8 +19,9 @@ import kopf
 import pytest
 import yaml
 from aiohttp import web
-from aiohttp.abc import AbstractResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
+from typing_extensions import override
 
 from goservice import errors
 from goservice.cluster import client
@@ -129,7 +130,10 @@ class Names(AbstractResolver):
     def __init__(self, turns: list[list[str]] | None = None) -> None:
         self._turns = turns
 
-    async def resolve(self, host: str, port: int = 0, family: Any = socket.AF_INET) -> Any:
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         found = self._turns.pop(0) if self._turns else NAMES.get(host.lower())
         if found is None:
             raise OSError("unknown")
@@ -145,6 +149,7 @@ class Names(AbstractResolver):
             for address in found
         ]
 
+    @override
     async def close(self) -> None:
         pass
 
@@ -323,8 +328,9 @@ async def test_an_api_server_that_redirects_leads_no_watch_s_token_elsewhere(way
         server("127.0.0.2") as (second, other),
         server("127.0.0.1", "http://127.0.0.2:{port}/a", second) as (port, first),
     ):
-        known = {"token": "canary"} if way == "a kubeconfig's token" else {}
-        where = kopf.ConnectionInfo(server=f"http://127.0.0.1:{port}", insecure=True, **known)
+        known = "canary" if way == "a kubeconfig's token" else None
+        address = f"http://127.0.0.1:{port}"
+        where = kopf.ConnectionInfo(server=address, insecure=True, token=known)
         made = session(where, Watches(("Job",)), None if known else lambda: "canary")
         async with made.aiohttp_session.get(f"{where.server}/api/v1/pods"):
             pass

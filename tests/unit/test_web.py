@@ -1,6 +1,7 @@
 """Probes and metrics over HTTP."""
 
 import asyncio
+from functools import partial
 
 import aiohttp
 import pytest
@@ -47,11 +48,11 @@ async def test_probes_say_why(caplog: pytest.LogCaptureFixture) -> None:
 
 
 async def test_a_port_that_is_taken_is_said() -> None:
-    arguments = {"health": str, "ready": str, "metrics": bytes, "host": "127.0.0.1"}
-    site = await web.serve(0, **arguments)
+    serve = partial(web.serve, health=str, ready=str, metrics=bytes, host="127.0.0.1")
+    site = await serve(0)
     try:
         with pytest.raises(OSError, match="in use"):
-            await web.serve(site.port, **arguments)
+            await serve(site.port)
     finally:
         await site.close()
 

@@ -162,9 +162,9 @@ async def test_what_is_owned_goes_with_its_owner() -> None:
     owner = await world.apply(deployment())
     reference = [{"uid": owner["metadata"]["uid"], "controller": True}]
     child = await world.create(job(ownerReferences=reference))
-    pod = {"kind": "Pod", "metadata": {"namespace": "shop", "name": "p"}}
-    pod["metadata"]["ownerReferences"] = [{"uid": child["metadata"]["uid"]}]  # type: ignore[index]
-    world.add(pod)
+    above = [{"uid": child["metadata"]["uid"]}]
+    metadata = {"namespace": "shop", "name": "p", "ownerReferences": above}
+    world.add({"kind": "Pod", "metadata": metadata})
     await world.delete(*DEPLOYMENT, uid=None)
     assert not world.all("Job")
     assert not world.all("Pod")
@@ -254,7 +254,10 @@ async def test_faults_come_before_or_after_the_effect() -> None:
 
 async def test_only_what_is_granted_is_done() -> None:
     world = World(
-        access={"jobs.batch": frozenset({"create", "list"}), "deployments.apps": {"patch"}}
+        access={
+            "jobs.batch": frozenset({"create", "list"}),
+            "deployments.apps": frozenset({"patch"}),
+        }
     )
     await world.create(job())
     assert await world.list("Job", "shop")
