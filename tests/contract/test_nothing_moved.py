@@ -15,6 +15,8 @@ from tests.support.recorded_lives import COLUMNS, Given
 
 WORLDS = list(recorded_lives.settled())
 LEFT = 185
+MENDED = {15: "a failed build whose pod is gone has its status written once, not twice"}
+"""Lives that send something else on purpose, and why; what goes into their images stays."""
 SHOW = "python -m tests.support.recorded_lives --show"
 
 
@@ -24,7 +26,7 @@ def test_every_life_sends_what_it_sent() -> None:
     assert list(kept) == [given.number for given in every]
     moved = []
     for given, now in zip(every, recorded_lives.every_row(), strict=True):
-        if now != kept[given.number]:
+        if now != kept[given.number] and given.number not in MENDED:
             moved.append(f"{given.number} {given.name}: {_what_moved(kept[given.number], now)}")
     assert moved == [], (
         f"{len(moved)} of {len(every)} lives send something else than before."
@@ -36,6 +38,13 @@ def _what_moved(before: str, now: str) -> str:
     names = (*COLUMNS, "number of calls")
     columns = zip(names, before.split(), now.split(), strict=True)
     return ", ".join(name for name, old, new in columns if old != new)
+
+
+def test_what_is_mended_makes_the_same_images() -> None:
+    kept = recorded_lives.recorded()
+    for given, now in zip(recorded_lives.lives(), recorded_lives.every_row(), strict=True):
+        if given.number in MENDED:
+            assert _what_moved(kept[given.number], now) == "calls, writes, number of calls"
 
 
 def test_the_lives_are_the_recorded_ones() -> None:

@@ -440,6 +440,7 @@ def recorded() -> Mapping[int, str]:
     return {int(number): kept for number, _, kept in rows}
 
 
+@cache
 def every_row() -> list[str]:
     """The rows of all lives, lived now, in as many processes as there are processors."""
     numbers = [given.number for given in lives()]

@@ -666,6 +666,18 @@ def test_a_build_whose_pod_is_gone_is_lost_and_done_again() -> None:
     assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
 
 
+@pytest.mark.parametrize("tries", ["1", "5"])
+def test_a_lost_build_is_told_once(tries: str) -> None:
+    """What the status says of it is taken over from then on, without adding to it."""
+    service = f.service()
+    job = f.job(service, ended="Failed", notes={names.TRIES: tries})
+    lookups: dict[Lookup, Any] = {asks_for_the_end(job): ()}
+    first = decide(service, f.observed(job, lookups=lookups), seconds=61)
+    assert first.status is not None
+    again = decide(service, f.observed(job, status=dict(first.status)), seconds=65)
+    assert again.status is None
+
+
 def test_a_recorded_build_needs_no_pod() -> None:
     service = f.service()
     job, pod = built(service)

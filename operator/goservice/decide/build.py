@@ -176,14 +176,14 @@ def _after_failure(
         if now >= due:
             return None
         message = failed.message
-        if attempt.has_job:  # without it these are the words that already say so
+        if not attempt.recorded:  # else these are the words that already say so
             message += f" Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
             message += f" the next one starts at {format_time(due)}."
         wait = (due - now).total_seconds()
         return BuildStep(Phase.RETRYING, failed.reason, message, attempt, requeue_after=wait)
     if attempt.generation != str(service.generation):
         return None
-    if not attempt.has_job:
+    if attempt.recorded:
         return BuildStep(Phase.FAILED, failed.reason, failed.message, attempt)
     hint = f" See the log: {logs_command(service, attempt, failed)}" if failed.container else ""
     if failed.retry:

@@ -217,8 +217,10 @@ class LastStatus:
     """Its hash."""
     go: str
     """The go line of the newest build."""
+    build: Mapping[str, Any]
+    """The newest build, as it stands."""
     build_name: str
-    """The newest build."""
+    """Its name."""
     build_is_queued: bool
     """Whether that build waited for a build slot."""
     build_started_at: str
@@ -255,6 +257,7 @@ def last_status(written: Mapping[str, Any]) -> LastStatus:
         commit=commit,
         commit_sha=str(commit.get("sha", "")),
         go=str(written.get("goVersion", "")),
+        build=build,
         build_name=str(build.get("name", "")),
         build_is_queued=build.get("phase") == "Queued",
         build_started_at=str(build.get("startedAt") or ""),
@@ -313,6 +316,8 @@ class Attempt:
     """The hash of the part of its inputs that the platform says."""
     lookup: Lookup | None = None
     """What to ask before its end is known: the Job is over, and no pod has told how."""
+    recorded: bool = False
+    """Whether its outcome is taken over from the status, in the words that stand there."""
 
     @property
     def running(self) -> bool:
@@ -475,7 +480,7 @@ def _with_end_looked_up(
     """
     ends = {recorded.name: recorded.outcome for recorded in past}
     if attempt.name in ends:
-        return replace(attempt, outcome=ends[attempt.name])
+        return replace(attempt, outcome=ends[attempt.name], recorded=True)
     lookup = Lookup(
         "Pod",
         service.namespace,
@@ -513,6 +518,7 @@ def _remembered(
                     finished=record.built_at,
                     commit=record.commit,
                     generation=str(status.generation or ""),
+                    recorded=True,
                 )
             )
     return found

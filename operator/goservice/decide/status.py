@@ -250,7 +250,10 @@ def _build_status(
     service: GoService, before: LastStatus, attempt: Attempt, *, queued: bool = False
 ) -> dict[str, Any]:
     """`status.build`: the newest build, in a form that does not change while it merely runs."""
-    started = before.build_started_at if before.build_name == attempt.name else ""
+    is_known = before.build_name == attempt.name
+    if is_known and attempt.recorded:
+        return dict(before.build)
+    started = before.build_started_at if is_known else ""
     fields: dict[str, Any] = {
         "name": attempt.name,
         "attempt": attempt.number,
