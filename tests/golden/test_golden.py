@@ -26,6 +26,7 @@ from goservice.errors import InvalidSpec
 GOLDEN = Path(__file__).parent
 CASES = sorted(path.parent for path in GOLDEN.glob("*/goservice.yaml"))
 COMMIT = "4f6e1c0b9d2a73855e0f1a2b3c4d5e6f70819203"
+UID = "7b3c6f0e-0000-4000-8000-000000000001"
 UPDATE = os.environ.get("UPDATE_GOLDEN") == "1"
 GIVEN = {"goservice.yaml", "settings.yaml"}
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -63,7 +64,9 @@ def _made(case: Path) -> dict[str, str]:
     installed = data_dir("manifests") / "operator" / "settings.yaml"
     platform = settings.load(given if given.exists() else installed, {})
     try:
-        service = parsing.parse(yaml.safe_load((case / "goservice.yaml").read_text()))
+        body = yaml.safe_load((case / "goservice.yaml").read_text())
+        body["metadata"] |= {"uid": UID}
+        service = parsing.parse(body)
     except InvalidSpec as error:
         return {"error.txt": "".join(f"{problem}\n" for problem in sorted(error.problems))}
     return {name: renderer(service, platform) for name, renderer in RENDERERS.items()}
