@@ -1,0 +1,3 @@
+module git.example.com/shop/httpserver
+
+go 1.19

@@ -1,0 +1,3 @@
+module git.example.com/shop/checkout
+
+go 1.24.3
