@@ -88,7 +88,7 @@ def test_a_person_can_read_it(checkout: Service) -> None:
     assert {"Building", "RollingOut", "Serving"} <= set(ours)
     log = localnode.goservice("logs", checkout.name, *where).stdout
     assert [line for line in log.splitlines() if line.startswith("---")] == [
-        *("--- fetch", "--- build", "--- push")
+        *("--- fetch", "--- toolchain", "--- build", "--- push")
     ]
     if not localnode.REAL_KANIKO:
         assert "test stand-in for the Kaniko executor (not Kaniko)" in log
