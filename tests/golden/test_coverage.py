@@ -11,6 +11,7 @@ from typing import assert_never, get_args
 
 from goservice.api import parsing
 from goservice.api.conditions import Reason, Type, known
+from goservice.build import engine
 from goservice.decide import facts
 from goservice.decide.build import Phase
 from goservice.decide.plan import STEPS, Pass
@@ -61,7 +62,7 @@ def phase(case: Case) -> Phase | None:
     except InvalidSpec:
         return None
     settings = case.settings()
-    found = facts.of(service, given.observed, settings)
+    found = facts.of(service, given.observed, engine.of(settings))
     state = Pass(service, given.observed, settings, given.now, found)
     for step in STEPS:
         before, state = state, step(state)

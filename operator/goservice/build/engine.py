@@ -19,7 +19,8 @@ class Engine(Protocol):
     """The module of an engine."""
 
     container_names: tuple[str, ...]
-    """Every container that a build may have, in the order in which they run."""
+    """Every container that a build may have, in the order in which they run. `pod.BUILD` is among
+    them: the one whose log people are pointed to while nothing has failed."""
 
     def containers(
         self, service: GoService, settings: Settings, commit: str, inputs: str, build: str
@@ -36,6 +37,6 @@ ENGINES: Mapping[str, Engine] = {"Kaniko": kaniko}
 """Every engine by the name that people know it by."""
 
 
-def of(settings: Settings) -> Engine:
+def of(settings: Settings, engines: Mapping[str, Engine] = ENGINES) -> Engine:
     """The engine that the platform builds with."""
-    return ENGINES[settings.builds.engine]
+    return engines[settings.builds.engine]

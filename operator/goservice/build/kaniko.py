@@ -6,7 +6,6 @@ usage instead of its error, so Skopeo pushes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from goservice.api.resource import GoService
 from goservice.build import pod as build_pod
 from goservice.build import toolchain
 from goservice.build.outcome import Outcome
+from goservice.build.signs import Sign, first_match
 from goservice.manifest import Manifest, clean
 from goservice.settings import Settings
 
@@ -112,36 +112,36 @@ def outcome(job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> Outcome:
     return build_pod.outcome(job, pod, failure)
 
 
-_BUILD_SIGNS: tuple[tuple[str, Reason, str], ...] = (
-    (r"go\.mod requires go >= (?P<a>\S+) \(running go (?P<b>[^;)]+)", Reason.GO_VERSION_TOO_OLD,
-     "go.mod asks for Go {a} and the builder has {b}: set build.builderImage to a newer one."),
-    (r"signal: killed|cannot allocate memory", Reason.OUT_OF_MEMORY,
-     "The build ran out of memory: raise build.resources.limits.memory."),
-    (r"no space left on device", Reason.DISK_FULL, "The build ran out of disk space."),
-    (r"(?m)^\S+\.go:\d+:\d+: (?!no required module)|^vet: |imported and not used|undefined: ", Reason.COMPILE_FAILED,
-     "The program does not compile."),
-    (r"is not a main package|no Go files in|no non-test Go files|directory not found", Reason.NO_MAIN_PACKAGE,
-     "build.package is not a main package."),
-    (r"missing go\.sum entry|no required module provides|cannot find module|updates to go\.mod needed|"
-     r"inconsistent vendoring|go: \S+@\S+: |module lookup disabled|invalid version|unrecognized import path|"
-     r"verifying module|SECURITY ERROR|dial tcp .*proxy", Reason.MODULE_DOWNLOAD_FAILED,
-     "A Go module could not be had: look at go.mod, go.sum and build.modules.proxy."),
-    (r"MANIFEST_UNKNOWN|NAME_UNKNOWN|manifest unknown|repository does not exist|name unknown|"
-     r"UNAUTHORIZED|DENIED|401 Unauthorized|403 Forbidden", Reason.BASE_IMAGE_NOT_FOUND,
-     "The builder or base image cannot be pulled: look at build.builderImage and build.baseImage."),
-    (r"connection refused|i/o timeout|no such host|TLS handshake|EOF|TOOMANYREQUESTS|"
-     r"50[0234] |network is unreachable", Reason.REGISTRY_UNAVAILABLE,
-     "The registry of the base image does not answer."),
-    (r"(?m)^# \S+", Reason.COMPILE_FAILED, "The program does not compile."),
+_SIGNS = (
+    Sign(r"go\.mod requires go >= (?P<a>\S+) \(running go (?P<b>[^;)]+)", Reason.GO_VERSION_TOO_OLD,
+         "go.mod asks for Go {a} and the builder has {b}: set build.builderImage to a newer one."),
+    Sign(r"signal: killed|cannot allocate memory", Reason.OUT_OF_MEMORY,
+         "The build ran out of memory: raise build.resources.limits.memory."),
+    Sign(r"no space left on device", Reason.DISK_FULL, "The build ran out of disk space."),
+    Sign(r"(?m)^\S+\.go:\d+:\d+: (?!no required module)|^vet: |imported and not used|undefined: ", Reason.COMPILE_FAILED,
+         "The program does not compile."),
+    Sign(r"is not a main package|no Go files in|no non-test Go files|directory not found", Reason.NO_MAIN_PACKAGE,
+         "build.package is not a main package."),
+    Sign(r"missing go\.sum entry|no required module provides|cannot find module|updates to go\.mod needed|"
+         r"inconsistent vendoring|go: \S+@\S+: |module lookup disabled|invalid version|unrecognized import path|"
+         r"verifying module|SECURITY ERROR|dial tcp .*proxy", Reason.MODULE_DOWNLOAD_FAILED,
+         "A Go module could not be had: look at go.mod, go.sum and build.modules.proxy."),
+    Sign(r"MANIFEST_UNKNOWN|NAME_UNKNOWN|manifest unknown|repository does not exist|name unknown|"
+         r"UNAUTHORIZED|DENIED|401 Unauthorized|403 Forbidden", Reason.BASE_IMAGE_NOT_FOUND,
+         "The builder or base image cannot be pulled: look at build.builderImage and build.baseImage."),
+    Sign(r"connection refused|i/o timeout|no such host|TLS handshake|EOF|TOOMANYREQUESTS|"
+         r"50[0234] |network is unreachable", Reason.REGISTRY_UNAVAILABLE,
+         "The registry of the base image does not answer."),
+    Sign(r"(?m)^# \S+", Reason.COMPILE_FAILED, "The program does not compile."),
 )  # fmt: skip
 """What Kaniko and Go print when they fail: pattern, reason, message. The first that is found counts."""
 
 
 def failure(text: str) -> tuple[Reason, str] | None:
     """What ended the build, from its last lines; None if they do not tell."""
-    for pattern, reason, message in _BUILD_SIGNS:
-        found = re.search(pattern, text)
-        if found:
-            words = {k: clean(v)[:40] for k, v in found.groupdict().items()}
-            return reason, message.format(**words)
-    return None
+    matched = first_match(_SIGNS, text)
+    if matched is None:
+        return None
+    sign, found = matched
+    words = {key: clean(value)[:40] for key, value in found.groupdict().items()}
+    return sign.reason, sign.message.format(**words)

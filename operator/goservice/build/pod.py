@@ -113,7 +113,7 @@ def push(
             "requests": {"cpu": "50m", "memory": "64Mi"},
             "limits": {"memory": "512Mi"},
         },
-        # Kaniko writes layers that only its own user may read: mode 0600, uid 0.
+        # An engine that runs as root may write layers that nobody else may read: mode 0600, uid 0.
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from goservice.build import engine
+from goservice.build.engine import ENGINES, Engine
 from goservice.cli import target as targets
 from goservice.cli.target import Target
 from goservice.cli.words import Trouble
@@ -53,13 +54,19 @@ class Waiting:
 
 
 async def show(
-    cluster: Cluster, where: str, name: str, *, follow: bool, patience: float = PATIENCE
+    cluster: Cluster,
+    where: str,
+    name: str,
+    *,
+    follow: bool,
+    patience: float = PATIENCE,
+    engines: Mapping[str, Engine] = ENGINES,
 ) -> int:
     """The log of the newest build, to its end or as far as it has come."""
     waiting = Waiting(patience)
     build = await _build(cluster, where, name, follow, waiting)
     pod = await _pod(cluster, where, build, follow, waiting)
-    for container in await _containers(cluster, where, pod):
+    for container in await _containers(cluster, where, pod, engines):
         if not await _has_started(cluster, where, pod, container, follow, Waiting(patience)):
             return 0
         click.echo(click.style(f"--- {container}", bold=True))
@@ -113,11 +120,13 @@ async def _pod(cluster: Cluster, where: str, build: str, follow: bool, waiting: 
         await asyncio.sleep(1)
 
 
-async def _containers(cluster: Cluster, where: str, pod: str) -> list[str]:
+async def _containers(
+    cluster: Cluster, where: str, pod: str, engines: Mapping[str, Engine]
+) -> list[str]:
     """The pod's containers in the order in which they run; what others put into it is left out."""
     spec = (await cluster.get("Pod", where, pod)).get("spec", {})
     every = [*spec.get("initContainers", ()), *spec.get("containers", ())]
-    ours = {name for builder in engine.ENGINES.values() for name in builder.container_names}
+    ours = {name for builder in engines.values() for name in builder.container_names}
     return [container["name"] for container in every if container["name"] in ours]
 
 

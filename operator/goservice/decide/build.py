@@ -99,7 +99,7 @@ def step(
     newest = _newest(service, facts, inputs)
     fresh = observed.resolution is not None and observed.resolution.fresh
     if newest is not None and not (facts.pending_rebuild and fresh):
-        found = _known(service, observed, newest, now)
+        found = _known(service, now, facts, newest)
         if found is not None:
             return found
     return _start(service, observed, settings, now, facts, source.commit, inputs, newest)
@@ -112,9 +112,7 @@ def _newest(service: GoService, facts: Facts, inputs: str) -> Attempt | None:
     return found[max(found)] if found else None
 
 
-def _known(
-    service: GoService, observed: Observed, attempt: Attempt, now: datetime
-) -> BuildStep | None:
+def _known(service: GoService, now: datetime, facts: Facts, attempt: Attempt) -> BuildStep | None:
     """What the newest attempt comes to; None if another is due."""
     match attempt.outcome:
         case Succeeded(digest=digest, fetched=fetched):
@@ -126,15 +124,15 @@ def _known(
                 fetched=fetched,
             )
         case Running():
-            return _progress(service, observed, attempt, attempt.outcome, now)
+            return _progress(service, now, facts, attempt, attempt.outcome)
         case Failed():
-            return _after_failure(service, attempt, attempt.outcome, now)
+            return _after_failure(service, now, attempt, attempt.outcome)
         case _:
             assert_never(attempt.outcome)
 
 
 def _progress(
-    service: GoService, observed: Observed, attempt: Attempt, running: Running, now: datetime
+    service: GoService, now: datetime, facts: Facts, attempt: Attempt, running: Running
 ) -> BuildStep:
     message = _building(service, attempt)
     if attempt.lookup is not None:
@@ -142,7 +140,7 @@ def _progress(
         return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt, lookups=asked)
     if running.container and not running.waiting:
         return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt)
-    pending = pending_build.look(service, observed, attempt, running, now)
+    pending = pending_build.look(service, now, facts, attempt, running)
     if pending.reason is not None:
         show = f"kubectl describe -n {service.namespace} job/{attempt.name}"
         phase, reason = Phase.BLOCKED, pending.reason
@@ -168,7 +166,7 @@ def _building(service: GoService, attempt: Attempt) -> str:
 
 
 def _after_failure(
-    service: GoService, attempt: Attempt, failed: Failed, now: datetime
+    service: GoService, now: datetime, attempt: Attempt, failed: Failed
 ) -> BuildStep | None:
     if failed.retry and attempt.tries < TRIES:
         delay = min(FIRST_DELAY * 2 ** (attempt.tries - 1), LONGEST_DELAY)
@@ -221,7 +219,7 @@ def _start(
     )
     other = next((a for a in facts.builds if a.running), None)
     if other is not None:
-        return _behind(service, observed, other, now)
+        return _behind(service, now, facts, other)
     if observed.fleet.running + observed.fleet.ahead >= settings.builds.max_concurrent:
         message = (
             f"The build of commit {commit[:12]} waits for a place:"
@@ -252,9 +250,9 @@ def _start(
     )
 
 
-def _behind(service: GoService, observed: Observed, other: Attempt, now: datetime) -> BuildStep:
+def _behind(service: GoService, now: datetime, facts: Facts, other: Attempt) -> BuildStep:
     """The wait for a build of an older commit or spec: one runs at a time."""
-    running = _known(service, observed, other, now)
+    running = _known(service, now, facts, other)
     if running is not None and running.phase is Phase.BLOCKED:
         message = f"{running.message} (build {other.name}, of an older commit or spec)"
         return replace(running, message=message)

@@ -1,8 +1,8 @@
 """What is there, parsed once: typed values, taken from objects and from the status.
 
-The only module of `decide` that reads a manifest or the status by its keys. What others may have
-written (a pod's author, a person with kubectl) is taken for what it is: a text that is no number
-of ours, no digest or no time counts as none.
+The only module of `decide` that reads a manifest or the status by its keys: the steps read facts.
+What others may have written (a pod's author, a person with kubectl) is taken for what it is: a text
+that is no number of ours, no digest or no time counts as none.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 from goservice import names
 from goservice.api.conditions import Condition, Reason, Type, known
 from goservice.api.resource import GoService
-from goservice.build import engine
+from goservice.build.engine import Engine
 from goservice.build.outcome import (
+    LONGEST_WORDS,
     Failed,
     Fetched,
     Outcome,
@@ -26,6 +27,7 @@ from goservice.build.outcome import (
     go_line,
     is_digest,
 )
+from goservice.build.pod import is_in_trouble, why_waiting
 from goservice.decide.observed import Lookup, Observed
 from goservice.manifest import (
     Manifest,
@@ -39,7 +41,6 @@ from goservice.manifest import (
 )
 from goservice.objects.deployment import image_of
 from goservice.objects.pod_template import Deployed
-from goservice.settings import Settings
 
 LONGEST_REQUEST = 64
 """Characters of a request's value that count."""
@@ -132,7 +133,7 @@ _MEMORY = (names.COMMIT, names.INPUTS, names.ATTEMPT, names.GO_VERSION, names.RE
 """Annotations by which a Deployment remembers its image, so that a lost status rebuilds nothing."""
 
 
-def deployment_of(observed: Observed, name: str, uid: str) -> LiveDeployment | None:
+def _deployment(observed: Observed, name: str, uid: str) -> LiveDeployment | None:
     """The Deployment of the resource with this name and uid, if it is there."""
     live = observed.children.get(("Deployment", name))
     if live is None or not owned(live, uid):
@@ -366,6 +367,42 @@ def _pods_of(pods: Iterable[Manifest], job_uid: str) -> list[Manifest]:
     ]
 
 
+# --- what was looked up ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Happening:
+    """A line of `kubectl describe` that a lookup found."""
+
+    reason: str
+    """What kind of thing happened, in one word, such as FailedCreate."""
+    message: str
+    """The same in a sentence: cleaned and capped."""
+
+
+def _happening(event: Manifest) -> Happening:
+    words = clean(str(event.get("message", "")))[:LONGEST_WORDS]
+    return Happening(str(event.get("reason")), words)
+
+
+def _trouble_of(pod: Manifest) -> str:
+    status = pod.get("status", {})
+    name = pod.get("metadata", {}).get("name", "")
+    for container in status.get("containerStatuses", ()):
+        state = container.get("state", {})
+        waiting = state.get("waiting", {})
+        if is_in_trouble(waiting):
+            last = container.get("lastState", {}).get("terminated", {})
+            code = f" (last exit code {last['exitCode']})" if "exitCode" in last else ""
+            return f"Pod {name}: {why_waiting(waiting)}{code}."
+        if "running" in state and not container.get("ready"):
+            return f"Pod {name}: its readiness probe does not pass."
+    for found in status.get("conditions", ()):
+        if found.get("type") == "PodScheduled" and found.get("status") == "False":
+            return f"Pod {name}: {clean(str(found.get('message')))[:LONGEST_WORDS]}"
+    return ""
+
+
 # --- all of it ------------------------------------------------------------------------------------
 
 
@@ -389,18 +426,45 @@ class Facts:
     """Its objects, by kind and name: what is to be applied is held against them."""
     pending_rebuild: bool
     """Whether a rebuild is asked for that no build has answered yet."""
+    happenings: Mapping[Lookup, tuple[Happening, ...]]
+    """What each lookup of events found, in the API server's order."""
+    pod_troubles: Mapping[Lookup, str]
+    """For each lookup of pods: why one is not ready, in the kubelet's or the scheduler's words."""
 
     def remembered(self, service: GoService, inputs: str) -> list[Attempt]:
         """Attempts of these inputs that the Deployment and the status tell of."""
         return _remembered(service, self.deployment, self.status, inputs)
 
 
-def of(service: GoService, observed: Observed, settings: Settings) -> Facts:
-    """Everything that a pass decides upon, parsed."""
+@dataclass(frozen=True)
+class Unreadable:
+    """What is there of a resource that cannot be parsed."""
+
+    generation: int
+    """Of its spec."""
+    status: LastStatus
+    """What its status said last."""
+    deployment: LiveDeployment | None
+    """Its Deployment."""
+
+
+def of_unreadable(body: Manifest, observed: Observed) -> Unreadable:
+    """What can be told of a resource that cannot be parsed."""
+    metadata = body.get("metadata", {})
+    name, uid = str(metadata.get("name", "")), str(metadata.get("uid", ""))
+    return Unreadable(
+        generation=int(metadata.get("generation") or 1),
+        status=last_status(observed.status),
+        deployment=_deployment(observed, name, uid),
+    )
+
+
+def of(service: GoService, observed: Observed, builder: Engine) -> Facts:
+    """Everything that a pass decides upon, parsed. `builder` knows what its builds come to."""
     own = {place: m for place, m in observed.children.items() if owned(m, service.uid)}
-    deployment = deployment_of(observed, service.name, service.uid)
+    deployment = _deployment(observed, service.name, service.uid)
     status = last_status(observed.status)
-    builds = _builds(service, observed, settings, deployment, status)
+    builds = _builds(service, observed, builder, deployment, status)
     active = condition_of(own.get(("HorizontalPodAutoscaler", service.name)), "ScalingActive")
     inactive = clean(f"{active.get('reason')}: {active.get('message')}")
     answered = {status.rebuild_handled, *(build.rebuild_handled for build in builds)}
@@ -419,6 +483,16 @@ def of(service: GoService, observed: Observed, settings: Settings) -> Facts:
         },
         own=own,
         pending_rebuild=bool(asked) and asked not in answered,
+        happenings={
+            lookup: tuple(map(_happening, found))
+            for lookup, found in observed.lookups.items()
+            if lookup.kind == "Event"
+        },
+        pod_troubles={
+            lookup: next((why for pod in found if (why := _trouble_of(pod))), "")
+            for lookup, found in observed.lookups.items()
+            if lookup.kind == "Pod"
+        },
     )
 
 
@@ -439,11 +513,10 @@ def _highest_attempts(service: GoService, observed: Observed, status: LastStatus
 def _builds(
     service: GoService,
     observed: Observed,
-    settings: Settings,
+    builder: Engine,
     deployment: LiveDeployment | None,
     status: LastStatus,
 ) -> tuple[Attempt, ...]:
-    builder = engine.of(settings)
     every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
     found = []
     for (kind, _), job in sorted(observed.children.items()):
@@ -468,7 +541,7 @@ def _may_be_lost(attempt: Attempt, pod: Manifest | None) -> bool:
 def _with_end_looked_up(
     service: GoService,
     observed: Observed,
-    builder: engine.Engine,
+    builder: Engine,
     attempt: Attempt,
     job: Manifest,
     past: Iterable[Attempt],

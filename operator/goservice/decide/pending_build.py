@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
-from goservice.build.outcome import LONGEST_WORDS, Running
-from goservice.decide.facts import Attempt
-from goservice.decide.observed import Lookup, Observed
-from goservice.manifest import clean, parse_time
+from goservice.build.outcome import Running
+from goservice.decide.facts import Attempt, Facts, Happening
+from goservice.decide.observed import Lookup
+from goservice.manifest import parse_time
 
 LOOKS = (timedelta(seconds=15), timedelta(seconds=60))
 """Seconds after its start when a pending build's events are asked for."""
@@ -35,7 +35,7 @@ class Pending:
 
 
 def look(
-    service: GoService, observed: Observed, attempt: Attempt, running: Running, now: datetime
+    service: GoService, now: datetime, facts: Facts, attempt: Attempt, running: Running
 ) -> Pending:
     """What holds up a build that has not started."""
     pending = now - (parse_time(attempt.started) or now)
@@ -44,7 +44,7 @@ def look(
     requeue_after = later[0] if later else None
     if not due:
         return Pending(requeue_after=requeue_after)
-    reason, trouble = _from_events(service, observed, attempt)
+    reason, trouble = _from_events(service, facts, attempt)
     if running.missing_image:
         # In words that stay: the kubelet finds other ones at each try.
         reason = Reason.BASE_IMAGE_NOT_FOUND
@@ -77,21 +77,19 @@ def _lookups(service: GoService, attempt: Attempt, look: timedelta) -> tuple[Loo
     )
 
 
-def _from_events(
-    service: GoService, observed: Observed, attempt: Attempt
-) -> tuple[Reason | None, str]:
+def _from_events(service: GoService, facts: Facts, attempt: Attempt) -> tuple[Reason | None, str]:
     """What the newest telling event says; nothing if none does."""
     asked = [lookup for look in LOOKS for lookup in _lookups(service, attempt, look)]
     for lookup in reversed(asked):
-        for event in reversed(observed.lookups.get(lookup, ())):
-            found = _from_event(service, event.get("reason"), str(event.get("message", "")))
+        for event in reversed(facts.happenings.get(lookup, ())):
+            found = _from_event(service, event)
             if found is not None:
                 return found
     return None, ""
 
 
-def _from_event(service: GoService, kind: object, message: str) -> tuple[Reason | None, str] | None:
-    words = clean(message)[:LONGEST_WORDS]
+def _from_event(service: GoService, event: Happening) -> tuple[Reason | None, str] | None:
+    kind, words = event.reason, event.message
     if kind == "FailedCreate" and "PodSecurity" in words:
         return Reason.POD_SECURITY_VIOLATION, (
             f"Namespace {service.namespace} does not accept the build's pod, which needs Pod"

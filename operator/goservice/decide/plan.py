@@ -1,8 +1,8 @@
 """What to do next: the whole brain, as one pure function.
 
 `decide` looks at one service, at everything that was observed and at the clock, and returns a plan:
-data that can be printed, compared and stored. It goes through `STEPS`; none asks what changed, each
-asks what is and what should be. Every plan with a status states the whole status.
+data that can be printed, compared and stored. It goes through `STEPS` and does nothing else; no step
+asks what changed, each asks what is and what should be. Every plan with a status states the whole status.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from datetime import datetime
 from goservice import names
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
+from goservice.build import engine
 from goservice.decide import build, facts, prune, refusals, rollout, source, status, upkeep
 from goservice.decide.build import BuildStep, Phase
-from goservice.decide.facts import Facts, LiveDeployment
+from goservice.decide.facts import Facts
 from goservice.decide.observed import Observed
 from goservice.decide.source import SourceStep
 from goservice.decide.writes import Apply, Delete, Plan, Write
@@ -53,8 +54,7 @@ class Pass:
 
 def decide(service: GoService, observed: Observed, settings: Settings, now: datetime) -> Plan:
     """The plan for one service."""
-    found = facts.of(service, observed, settings)
-    service = _with_restart_remembered(service, found.deployment)
+    found = facts.of(service, observed, engine.of(settings))
     state = Pass(service, observed, settings, now, found)
     for step in STEPS:
         state = step(state)
@@ -63,19 +63,22 @@ def decide(service: GoService, observed: Observed, settings: Settings, now: date
     raise AssertionError("the last step makes a plan")
 
 
-def _with_restart_remembered(service: GoService, deployment: LiveDeployment | None) -> GoService:
-    """An annotation that is taken away again restarts nothing."""
-    handled = deployment.restart_handled if deployment else ""
-    return replace(service, restart_requested_at=service.restart_requested_at or handled)
+def _remember_restart(state: Pass) -> Pass:
+    """Which restart was asked for last: to take the request away again restarts nothing."""
+    live = state.facts.deployment
+    asked = state.service.restart_requested_at or (live.restart_handled if live else "")
+    return replace(state, service=replace(state.service, restart_requested_at=asked))
 
 
 def _suspend(state: Pass) -> Pass:
+    """Whether the resource says that nothing at all is to be built or changed."""
     if not state.service.spec.suspend:
         return state
     return replace(state, plan=refusals.suspended(state.service, state.facts, state.now))
 
 
 def _refuse(state: Pass) -> Pass:
+    """Whether something stands against the whole: then nothing is built or changed."""
     fault = refusals.fault(state.service, state.observed, state.settings)
     if fault is None:
         return state
@@ -83,11 +86,13 @@ def _refuse(state: Pass) -> Pass:
 
 
 def _resolve(state: Pass) -> Pass:
+    """Which commit is wanted."""
     found = source.resolve(state.service, state.observed.resolution, state.facts.status)
     return replace(state, source=found)
 
 
 def _build(state: Pass) -> Pass:
+    """Whether its image exists, is being made, or is to be made."""
     found = build.step(
         state.service, state.observed, state.settings, state.now, state.facts, state.source
     )
@@ -95,7 +100,7 @@ def _build(state: Pass) -> Pass:
 
 
 def _choose_image(state: Pass) -> Pass:
-    """The wanted image once it exists, until then the one that serves."""
+    """What the pods are to run: the wanted image once it exists, until then the one that serves."""
     wanted, live = state.service.spec, state.facts.deployment
     if state.build.digest:
         image = names.image(state.service, state.build.digest)
@@ -107,6 +112,7 @@ def _choose_image(state: Pass) -> Pass:
 
 
 def _write(state: Pass) -> Pass:
+    """Which objects are not as they should be."""
     wants = Wants(state.service, state.settings, state.build.order, state.deployed, _memory(state))
     found = upkeep.writes(wants, state.facts, building=state.build.has_pod)
     return replace(state, writes=(*state.writes, *found))
@@ -133,13 +139,14 @@ def _memory(state: Pass) -> dict[str, str]:
 
 
 def _prune(state: Pass) -> Pass:
+    """Which builds lie beyond the history."""
     current = state.build.attempt.name if state.build.attempt else ""
     found: tuple[Delete, ...] = prune.deletes(state.service, state.observed, state.facts, current)
     return replace(state, writes=(*state.writes, *found))
 
 
 def _summarise(state: Pass) -> Pass:
-    """The status, what to ask for, and when to look again."""
+    """What all this comes to: the status, what to ask for, and when to look again."""
     service, observed, found = state.service, state.observed, state.build
     deployment_changes = any(
         isinstance(write, Apply) and write.manifest["kind"] == "Deployment"
@@ -147,7 +154,6 @@ def _summarise(state: Pass) -> Pass:
     )
     load = rollout.step(
         service,
-        observed,
         state.now,
         state.facts,
         wanted=state.deployed is not None,
@@ -174,13 +180,15 @@ def _summarise(state: Pass) -> Pass:
 
 
 STEPS: tuple[Callable[[Pass], Pass], ...] = (
-    _suspend,  # nothing at all is built or changed while the resource says so
-    _refuse,  # nothing is built or changed while something stands against the whole
-    _resolve,  # which commit is wanted
-    _build,  # whether its image exists, is being made, or is to be made
-    _choose_image,  # what the pods are to run until then
-    _write,  # every object that is not as it should be
-    _prune,  # builds beyond the history
-    _summarise,  # what all this comes to, in words
+    _remember_restart,
+    _suspend,
+    _refuse,
+    _resolve,
+    _build,
+    _choose_image,
+    _write,
+    _prune,
+    _summarise,
 )
-"""The policy: what is asked, in this order. The first step with a plan ends the pass."""
+"""The policy: what is asked, in this order. Each step's first sentence says what it asks, and stands in
+the docs. The first step with a plan ends the pass."""

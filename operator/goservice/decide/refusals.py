@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from goservice.api.conditions import After, Condition, Reason, Type
@@ -16,6 +14,7 @@ from goservice.decide.facts import Facts, LastStatus
 from goservice.decide.observed import Observed
 from goservice.decide.writes import Plan
 from goservice.errors import InvalidSpec
+from goservice.manifest import Manifest
 from goservice.objects.pod_template import effective_resources
 from goservice.settings import Settings
 
@@ -23,19 +22,16 @@ LOOK_AGAIN_AFTER = 60.0
 """Seconds until what the cluster stands against is looked at again."""
 
 
-def invalid(body: Mapping[str, Any], error: InvalidSpec, observed: Observed, now: datetime) -> Plan:
+def invalid(body: Manifest, error: InvalidSpec, observed: Observed, now: datetime) -> Plan:
     """The plan for a resource that cannot be parsed: say so, touch nothing."""
-    metadata = body.get("metadata", {})
-    generation = int(metadata.get("generation") or 1)
-    name, uid = str(metadata.get("name", "")), str(metadata.get("uid", ""))
-    before = f.last_status(observed.status)
+    found = f.of_unreadable(body, observed)
     shown = [
         Condition(Type.READY, "False", Reason.INVALID_SPEC, str(error)),
         Condition(Type.STALLED, "True", Reason.INVALID_SPEC, str(error)),
-        rollout.available(f.deployment_of(observed, name, uid)),
-        *_as_it_was(before, Type.BUILT),
+        rollout.available(found.deployment),
+        *_as_it_was(found.status, Type.BUILT),
     ]
-    return status.said(before, generation, now, shown, {})
+    return status.said(found.status, found.generation, now, shown, {})
 
 
 def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from goservice import names
 from goservice.api.conditions import Condition, Reason, Type
 from goservice.api.resource import GoService
-from goservice.build.outcome import LONGEST_WORDS
-from goservice.build.pod import is_in_trouble, why_waiting
 from goservice.decide.facts import Facts, LiveDeployment
-from goservice.decide.observed import Lookup, Observed
-from goservice.manifest import Manifest, clean
+from goservice.decide.observed import Lookup
 from goservice.objects.service import service_port
 
 LOOK_AFTER = timedelta(seconds=15)
@@ -51,7 +46,6 @@ class RolloutStep:
 
 def step(
     service: GoService,
-    observed: Observed,
     now: datetime,
     facts: Facts,
     *,
@@ -62,7 +56,7 @@ def step(
     live = facts.deployment
     if not wanted:
         return RolloutStep(Condition(Type.READY, "Unknown", Reason.RESOLVING), available(live))
-    state = _state(service, observed, now, None if touched else live)
+    state = _state(service, now, facts, None if touched else live)
     return RolloutStep(
         state.ready,
         available(live),
@@ -118,9 +112,7 @@ class _State:
     """Seconds until the pods are to be asked for."""
 
 
-def _state(
-    service: GoService, observed: Observed, now: datetime, live: LiveDeployment | None
-) -> _State:
+def _state(service: GoService, now: datetime, facts: Facts, live: LiveDeployment | None) -> _State:
     where = f"Deployment {service.namespace}/{service.name}"
     on_its_way = f"{where} takes over the new version."
     if live is None:
@@ -141,7 +133,7 @@ def _state(
         label_selector=names.selector_text(service),
         occasion=f"{'deadline' if rollout.deadline_exceeded else 'still'} {live.generation}",
     )
-    trouble = pod_trouble(observed.lookups.get(lookup, ())) or rollout.refusal
+    trouble = facts.pod_troubles.get(lookup, "") or rollout.refusal
     if rollout.deadline_exceeded:
         seconds = service.spec.rollout.progress_deadline_seconds
         show = f"kubectl describe pods -n {service.namespace} -l {names.selector_text(service)}"
@@ -168,26 +160,3 @@ def is_complete(deployment: LiveDeployment) -> bool:
         and rollout.replicas <= rollout.updated
         and rollout.available >= rollout.updated
     )
-
-
-def pod_trouble(pods: Iterable[Manifest]) -> str:
-    """Why pods are not ready, in the kubelet's or the scheduler's words; empty if nothing is wrong."""
-    return next((why for pod in pods if (why := _trouble_of(pod))), "")
-
-
-def _trouble_of(pod: Mapping[str, Any]) -> str:
-    status = pod.get("status", {})
-    name = pod.get("metadata", {}).get("name", "")
-    for container in status.get("containerStatuses", ()):
-        state = container.get("state", {})
-        waiting = state.get("waiting", {})
-        if is_in_trouble(waiting):
-            last = container.get("lastState", {}).get("terminated", {})
-            code = f" (last exit code {last['exitCode']})" if "exitCode" in last else ""
-            return f"Pod {name}: {why_waiting(waiting)}{code}."
-        if "running" in state and not container.get("ready"):
-            return f"Pod {name}: its readiness probe does not pass."
-    for found in status.get("conditions", ()):
-        if found.get("type") == "PodScheduled" and found.get("status") == "False":
-            return f"Pod {name}: {clean(str(found.get('message')))[:LONGEST_WORDS]}"
-    return ""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 from goservice import names
 from goservice.api import parsing, resource
@@ -27,6 +27,7 @@ from goservice.errors import (
     Conflict,
     Forbidden,
     GitAuthenticationFailed,
+    GitUnavailable,
     Invalid,
     InvalidSpec,
     NotFound,
@@ -40,6 +41,7 @@ from goservice.loop.cache import Cache
 from goservice.manifest import Key, Manifest, condition_of, digest_of, owned
 from goservice.metrics import Metrics
 from goservice.settings import Settings
+from goservice.sources.polling import Answer
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +49,22 @@ REMEMBERED_LOOKUPS = 8
 """Answered list requests of one service that are kept; the oldest goes."""
 REFUSED_FOR = timedelta(seconds=60)
 """Seconds that a refusal stays in the status before the writes are tried again."""
+UNRESOLVED: Mapping[type[SourceError], Reason] = {
+    RevisionNotFound: Reason.REVISION_NOT_FOUND,
+    GitAuthenticationFailed: Reason.GIT_AUTHENTICATION_FAILED,
+    SourceForbidden: Reason.FORBIDDEN_BY_PLATFORM,
+    GitUnavailable: Reason.GIT_UNAVAILABLE,
+}
+"""What the status calls each error of a source; a test holds it to the tree of errors."""
 
 
 class Repositories(Protocol):
     """Who knows the newest commits."""
 
-    def known(self, url: str, revision: str | None) -> Any: ...
+    def known(self, url: str, revision: str | None) -> Answer | None: ...
     def want(self, url: str, revision: str | None, interval_seconds: int, key: Key) -> None: ...
     def forget(self, key: Key) -> None: ...
-    def refresh_now(self, url: str, revision: str | None) -> Any: ...
+    def refresh_now(self, url: str, revision: str | None) -> float: ...
 
 
 @dataclass
@@ -192,7 +201,7 @@ class Reconciler:
         fresh = asked and since is not None and known.asked_at >= since[1]
         if known.error is None:
             return Resolution(known.sha, fresh=fresh)
-        return Resolution(known.sha, _reason(known.error), str(known.error))
+        return Resolution(known.sha, UNRESOLVED[type(known.error)], str(known.error))
 
     # --- remember -----------------------------------------------------------------------------------
 
@@ -289,6 +298,8 @@ class Reconciler:
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(kind, namespace, name, uid=uid)
                 self._store.drop(kind, (namespace, name))
+            case _:
+                assert_never(write)
 
     async def _create(self, service: GoService, manifest: Manifest, memory: Memory) -> None:
         kind, metadata = manifest["kind"], manifest["metadata"]
@@ -401,18 +412,6 @@ def _of_a_namesake(manifest: Manifest, service: GoService) -> bool:
 
 def _version(manifest: Manifest | None) -> str:
     return str((manifest or {}).get("metadata", {}).get("resourceVersion", ""))
-
-
-def _reason(error: SourceError) -> Reason:
-    match error:
-        case RevisionNotFound():
-            return Reason.REVISION_NOT_FOUND
-        case GitAuthenticationFailed():
-            return Reason.GIT_AUTHENTICATION_FAILED
-        case SourceForbidden():
-            return Reason.FORBIDDEN_BY_PLATFORM
-        case _:
-            return Reason.GIT_UNAVAILABLE
 
 
 def _runs(job: Manifest) -> bool:

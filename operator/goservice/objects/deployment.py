@@ -1,4 +1,4 @@
-"""The Deployment."""
+"""The Deployment: the pods that serve: non-root, read-only root, no capabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler."""
+"""The HorizontalPodAutoscaler: where `autoscaling` is set."""
 
 from __future__ import annotations
 

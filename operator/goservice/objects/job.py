@@ -1,4 +1,4 @@
-"""The Job of a build."""
+"""The Job of a build: fetch, build and push."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The PersistentVolumeClaim for the caches of a service's builds."""
+"""The PersistentVolumeClaim: the caches of the builds, where `build.cache.size` is set."""
 
 from __future__ import annotations
 

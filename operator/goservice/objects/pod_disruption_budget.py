@@ -1,4 +1,4 @@
-"""The PodDisruptionBudget."""
+"""The PodDisruptionBudget: where at least two pods are guaranteed."""
 
 from __future__ import annotations
 

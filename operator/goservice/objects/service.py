@@ -1,4 +1,4 @@
-"""The Service."""
+"""The Service: port 80 to the first port; none for a worker (`ports: []`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ServiceAccounts of a service: its pods' and its builds'. Neither has a token or a right."""
+"""The ServiceAccounts: of the pods and of the builds; neither has a token or a right."""
 
 from __future__ import annotations
 
