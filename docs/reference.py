@@ -14,6 +14,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +23,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from goservice import metrics, settings
-from goservice.api import conditions, crd, reaches, resource
+from goservice.api import conditions, crd, parsing, reaches, resource
 from goservice.api.fields import Reserved
 from goservice.api.status import Status
 from goservice.cluster import kinds
+from goservice.data import data_dir
+from goservice.decide import plan
+from goservice.objects import children
+from goservice.objects.children import BuildOrder, Child, Upkeep, Wants
 
 PAGES = Path(__file__).parent
 PACKAGE = PAGES.parent / "operator" / "goservice"
@@ -334,6 +339,54 @@ def _rights() -> str:
     return _table(["resource", "verbs"], rows)
 
 
+SAMPLE: Mapping[str, Any] = {
+    "metadata": {"name": "name", "namespace": "shop"},
+    "spec": {
+        "source": {"git": {"url": "https://git.example.com/shop/checkout.git"}},
+        "image": {"repository": "registry.example.com/shop/checkout"},
+    },
+}
+"""The service whose objects' names are shown, with NAME for its own."""
+
+
+def _children() -> str:
+    """Each kind that the operator writes, and what the module of its object says that it is for."""
+    rows = []
+    for kind in children.KINDS:
+        every = [child for child in children.CHILDREN if child.kind.kind == kind]
+        names = [_name(child) for child in every if child.upkeep is not Upkeep.WATCHED]
+        if names:
+            rows.append([kind, ", ".join(sorted(names)), _purpose(kind)])
+    return _table(["object", "name", "for"], rows)
+
+
+def _name(child: Child) -> str:
+    service = replace(parsing.parse(SAMPLE), name="NAME")
+    if child.upkeep is not Upkeep.CREATED:
+        return child.name(service)
+    platform = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {})
+    made = child.wanted(Wants(service, platform, BuildOrder("0" * 40, "INPUTS", 1)))
+    assert made is not None
+    return f"{made['metadata']['name'].removesuffix('1')}ATTEMPT"
+
+
+def _purpose(kind: str) -> str:
+    """The part after the colon of what goservice/objects/the_kind.py says of itself."""
+    file = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
+    text = importlib.import_module(f"goservice.objects.{file}").__doc__ or ""
+    said = " ".join(text.partition("\n\n")[0].split()).rstrip(".")
+    return said.partition(": ")[2] or said
+
+
+def _steps() -> str:
+    """The steps of a decision in their order, and what each asks."""
+    rows = []
+    for step in plan.STEPS:
+        said = (step.__doc__ or "").partition("\n\n")[0]
+        rows.append([_code(step.__name__.strip("_")), " ".join(said.split())])
+    return _table(["step", "asks"], rows)
+
+
 def _modules() -> str:
     """Each module and package, and the first sentence of what it says of itself."""
     rows = []
@@ -396,6 +449,8 @@ SINGLE: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "metrics": _metrics,
     "rights": _rights,
+    "children": _children,
+    "steps": _steps,
     "modules": _modules,
     "layers": _layers,
     "commands": _commands,
@@ -406,7 +461,7 @@ MANY_TIMES: dict[str, Callable[[Sequence[str]], str]] = {"fields": _fields, "ref
 
 def pages() -> list[Path]:
     """Every page that may hold a table."""
-    return sorted(PAGES.glob("*.md"))
+    return [PAGES.parent / "README.md", *sorted(PAGES.glob("*.md"))]
 
 
 def main() -> int:
@@ -416,7 +471,7 @@ def main() -> int:
         after = page(before)
         if after != before:
             file.write_text(after)
-            print(f"written: docs/{file.name}")
+            print(f"written: {file.relative_to(PAGES.parent)}")
     return 0
 
 

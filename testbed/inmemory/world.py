@@ -33,8 +33,11 @@ FIRST_VERSION = 100
 """The first resourceVersion; an older one is gone for watches."""
 PAGE_SIZE = 2
 """So small that many a list has several pages."""
-WITH_GENERATION = {"GoService", "Deployment", "Job", "PodDisruptionBudget"}
-"""Kinds whose metadata.generation counts the changes of the spec."""
+WITHOUT_GENERATION = {
+    "ConfigMap", "Event", "HorizontalPodAutoscaler", "PersistentVolumeClaim", "Pod", "Service", "ServiceAccount",
+}  # fmt: skip
+"""Kinds that never had a metadata.generation. With all others it counts the changes of the spec, as it
+does with everything that is new in Kubernetes."""
 SERVER_OWNED = {
     "creationTimestamp",
     "deletionTimestamp",
@@ -402,7 +405,7 @@ class World:
         if before is not None and live == before and owners == self._owners[key]:
             return fieldpaths.copied(before)
         live["metadata"]["resourceVersion"] = self._next_version()
-        if kind in WITH_GENERATION:
+        if kind not in WITHOUT_GENERATION:
             same = before is not None and live.get("spec") == before.get("spec")
             generation = before["metadata"]["generation"] if before else 0
             live["metadata"]["generation"] = generation if same else generation + 1

@@ -30,6 +30,7 @@ from goservice.cli import offline
 from goservice.cluster.kinds import KINDS
 from goservice.errors import InvalidSpec
 from goservice.manifest import covers
+from goservice.objects import children
 from testbed.apiserver import controlplane
 from testbed.apiserver.controlplane import Actor, ControlPlane, Operator, Repository, until
 from testbed.node import installation
@@ -402,7 +403,8 @@ def test_the_api_server_takes_every_object_of_resources_made_by_chance(bed: Bed)
 def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:
     before = len(bed.plane.writes())
     bed.plane.kubectl("delete", "goservice", "checkout", "-n", "shop")
-    kinds = "jobs,configmaps,serviceaccounts,deployments,services,hpa,pdb,pods"
+    served = bed.plane.kubectl("api-resources", "-o", "name").split()
+    kinds = ",".join(k.resource for k in children.KINDS.values() if k.resource in served)
     managed = "app.kubernetes.io/managed-by=goservice-operator"
 
     def gone() -> bool:

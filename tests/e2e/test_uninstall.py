@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from goservice.objects import children
 from testbed.node import footprint, installation, kubectl, localnode, paths
 from testbed.node.localnode import CANARY, Demo, Service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.node]
-
-KINDS = "jobs,configmaps,serviceaccounts,deployments,services,hpa,pdb,pods,events"
 
 
 def test_the_push_secret_is_nowhere_but_in_the_secret(demo: Demo, checkout: Service) -> None:
@@ -102,7 +101,8 @@ def test_deleting_a_service_deletes_all_that_it_made(checkout: Service) -> None:
     since = localnode.mark()
     kubectl.kubectl("delete", "goservice", checkout.name, "-n", checkout.namespace)
     selector = f"goservice.dev/service={checkout.name}"
-    kinds = KINDS.removesuffix(",events")
+    served = kubectl.kubectl("api-resources", "-o", "name").split()
+    kinds = ",".join(k.resource for k in children.KINDS.values() if k.resource in served)
     left = ("get", kinds, "-n", checkout.namespace, "-l", selector, "-o", "name")
     localnode.until("nothing is left", lambda: not kubectl.kubectl(*left), 90)
     assert localnode.writes(since) == []

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from goservice import names
 from goservice.api import resource
+from goservice.cluster.kinds import WATCHED
 from goservice.manifest import Manifest, owned
-from goservice.objects import deployment
+from goservice.objects import children, deployment
 from testbed.inmemory.world import World
 from tests.faults.actors import Actors
 
@@ -246,8 +247,7 @@ def judged(run: Run, reference: Run) -> list[str]:
 def end_state(world: World, *, any_attempt: bool = False) -> Manifest:
     """All objects but events, without what differs between equal runs."""
     shown: Manifest = {}
-    for kind in (resource.KIND, "ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
-                 "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
+    for kind in WATCHED:
         for manifest in world.all(kind):
             shown[f"{kind}/{manifest['metadata']['name']}"] = masked(manifest)
     if any_attempt:
@@ -271,8 +271,7 @@ def orphans(world: World) -> list[str]:
     """Our objects whose owner is not there."""
     present = {m["metadata"]["uid"] for kind in (resource.KIND, "Job") for m in world.all(kind)}
     found = []
-    for kind in ("ConfigMap", "Job", "Pod", "ServiceAccount", "PersistentVolumeClaim",
-                 "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget"):  # fmt: skip
+    for kind in children.KINDS:
         for manifest in world.all(kind):
             owners = {r["uid"] for r in manifest["metadata"].get("ownerReferences") or ()}
             if not owners & present:

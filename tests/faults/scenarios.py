@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from goservice import names
+from goservice.objects import children
+from goservice.objects.children import Upkeep
 from tests.faults.rig import KEY, Rig
 from tests.support import factories
 
@@ -141,8 +143,7 @@ async def delete_while_building(rig: Rig) -> None:
 
 
 def _nothing(rig: Rig) -> bool:
-    kinds = ("Job", "ConfigMap", "Pod", "ServiceAccount", "Deployment", "Service")
-    return not any(rig.world.all(kind) for kind in kinds)
+    return not any(rig.world.all(kind) for kind in children.KINDS)
 
 
 @scenario(after=create, races=True)
@@ -175,7 +176,8 @@ def _as_the_version_before(rig: Rig) -> None:
             live["spec"]["template"]["spec"].pop("topologySpreadConstraints")
             live["spec"].pop("revisionHistoryLimit")
 
-    for kind in ("ConfigMap", "Job", "ServiceAccount", "Deployment", "Service"):
+    written = {child.kind.kind for child in children.CHILDREN if child.upkeep is not Upkeep.WATCHED}
+    for kind in sorted(written):
         for manifest in rig.world.all(kind):
             name = manifest["metadata"]["name"]
             with rig.actors.writing("the version before"):

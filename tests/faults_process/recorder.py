@@ -9,13 +9,12 @@ from typing import Any
 
 from goservice import names
 from goservice.api import resource
-from goservice.cluster.kinds import KINDS, path
+from goservice.cluster.kinds import KINDS, WATCHED, path
 from goservice.manifest import Key, Manifest, condition_of, owned
+from goservice.objects import children
 from testbed.apiserver import http
 from testbed.faults import role
 
-SEEN = ("GoService", "ConfigMap", "Job", "Pod", "ServiceAccount", "Deployment", "Service")
-"""Kinds that are watched, the owner first."""
 OURS = f"{names.MANAGED_BY}={names.OPERATOR}"
 """Selects what the operator made."""
 
@@ -29,13 +28,13 @@ class Recorder:
         self.violations: defaultdict[Key, list[str]] = defaultdict(list)
         self.counts: defaultdict[Key, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         """Creations and deletions by change, kind and object."""
-        self._objects: dict[str, dict[tuple[str, str], Manifest]] = {kind: {} for kind in SEEN}
+        self._objects: dict[str, dict[tuple[str, str], Manifest]] = {kind: {} for kind in WATCHED}
         self._changed = asyncio.Event()
 
     async def follow(self, client: http.Client) -> None:
         """Look on, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for kind in SEEN:
+            for kind in WATCHED:
                 group.create_task(self._follow(client, kind))
 
     async def _follow(self, client: http.Client, kind: str) -> None:
@@ -80,7 +79,7 @@ class Recorder:
     def strays(self, service: Key) -> list[str]:
         """The objects of a service that do not belong to its resource as it is now."""
         uid = self.get(resource.KIND, *service)["metadata"]["uid"]
-        found = [m for kind in SEEN[1:] if kind != "Pod" for m in self.all(kind, service)]
+        found = [m for kind in children.KINDS if kind != "Pod" for m in self.all(kind, service)]
         wrong = [m for m in found if not owned(m, uid)]
         return [f"{m['kind']} {m['metadata']['name']} has another owner" for m in wrong]
 

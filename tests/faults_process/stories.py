@@ -13,10 +13,11 @@ from typing import Any
 from typing_extensions import override
 
 from goservice.api import resource
+from goservice.cluster.kinds import WATCHED
 from testbed.faults import Fault, Point, Script, Strike, role
 from tests.faults import oracles
 from tests.faults_process.lanes import Lane
-from tests.faults_process.recorder import SEEN, tallied
+from tests.faults_process.recorder import tallied
 from tests.faults_process.stage import Stage
 
 FIRST, NEWER, BROKEN, FIXED = (digit * 40 for digit in "1234")
@@ -123,7 +124,7 @@ class Service:
         return self.stage.recorder.get(resource.KIND, *self.key)
 
     def _objects(self) -> list[dict[str, Any]]:
-        return [m for kind in SEEN for m in self.stage.recorder.all(kind, self.key)]
+        return [m for kind in WATCHED for m in self.stage.recorder.all(kind, self.key)]
 
     def serves(self) -> bool:
         """Whether the newest commit and generation serve."""

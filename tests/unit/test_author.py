@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,9 @@ import pytest
 
 from goservice import errors, names
 from goservice.manifest import Manifest, owned
+from goservice.objects import children
+from goservice.objects.children import Upkeep
+from goservice.objects.pod_template import Deployed
 from testbed.inmemory import world
 from tests.support import factories as f
 from tests.support.lab import KEY, Lab
@@ -30,18 +33,14 @@ LABELS = {
     names.SERVICE: "checkout",
     names.COMPONENT: "build",
 }
-VERSIONS = {
-    "Deployment": "apps/v1",
-    "Job": "batch/v1",
-    "HorizontalPodAutoscaler": "autoscaling/v2",
-    "PodDisruptionBudget": "policy/v1",
-}
+WRITTEN = [child for child in children.CHILDREN if child.upkeep is not Upkeep.WATCHED]
+"""The rows of the table that the operator writes."""
 
 
 def stranger(kind: str, name: str, namespace: str = "shop", **metadata: Any) -> Manifest:
     """An object of somebody else's."""
     made = {
-        "apiVersion": VERSIONS.get(kind, "v1"),
+        "apiVersion": children.KINDS[kind].api_version,
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace, **metadata},
     }
@@ -142,8 +141,8 @@ def _claim(lab: Lab) -> list[Key]:
 
 
 def _labelled(lab: Lab) -> list[Key]:
-    kinds = ("ConfigMap", "Service", "ServiceAccount", "Deployment", "Job")
-    return [put(lab, stranger(kind, "theirs", labels=LABELS)) for kind in kinds]
+    kinds = {child.kind.kind for child in WRITTEN}
+    return [put(lab, stranger(kind, "theirs", labels=LABELS)) for kind in sorted(kinds)]
 
 
 def _owned_by(reference: Callable[[Lab], list[Manifest]]) -> Callable[[Lab], list[Key]]:
@@ -165,8 +164,8 @@ def another(lab: Lab) -> str:
 
 def _elsewhere(lab: Lab) -> list[Key]:
     marks = {"labels": LABELS, "ownerReferences": owner(uid(lab))}
-    kinds = ("ConfigMap", "Service", "ServiceAccount", "Deployment")
-    found = [put(lab, stranger(kind, "checkout", "bank", **marks)) for kind in kinds]
+    kinds = {child.kind.kind for child in WRITTEN} - {"Job"}
+    found = [put(lab, stranger(kind, "checkout", "bank", **marks)) for kind in sorted(kinds)]
     return [
         *found,
         forged_job(lab, "bank", ownerReferences=owner(uid(lab))),
@@ -249,19 +248,19 @@ def _given_away(lab: Lab) -> list[Key]:
     return [("Deployment", *KEY)]
 
 
+def _names() -> Iterator[Attempt]:
+    """The name of each object that is written; it counts where the service wants such an object."""
+    service = f.service()
+    wants = children.Wants(service, f.SETTINGS, deployed=Deployed("image", 1, "UTC"))
+    for child in WRITTEN:
+        kind, name = child.kind.kind, child.name(service)
+        wanted = child.upkeep is not Upkeep.CREATED and child.wanted(wants) is not None
+        reason = "NotOwned" if wanted else ""
+        yield Attempt(f"the name {name} of a {kind}", sharing_a_name(kind, name), reason=reason)
+
+
 ATTEMPTS = [
-    Attempt("the name of a Deployment", sharing_a_name("Deployment"), reason="NotOwned"),
-    Attempt("the name of a Service", sharing_a_name("Service"), reason="NotOwned"),
-    Attempt("the name of a ServiceAccount", sharing_a_name("ServiceAccount"), reason="NotOwned"),
-    Attempt(
-        "the build's name of a ServiceAccount",
-        sharing_a_name("ServiceAccount", "checkout-build"),
-        reason="NotOwned",
-    ),
-    Attempt("the name of an autoscaler of others", sharing_a_name("HorizontalPodAutoscaler")),
-    Attempt("the name of a budget of others", sharing_a_name("PodDisruptionBudget")),
-    Attempt("the name of a ConfigMap", sharing_a_name("ConfigMap")),
-    Attempt("the name of a Job", sharing_a_name("Job")),
+    *_names(),
     Attempt("the name of a claim for caches", _claim, reason="NotOwned"),
     Attempt("labels on objects of others", _labelled, late=True),
     Attempt("an owner of another uid", _owned_by(lambda lab: owner(another(lab))), late=True),

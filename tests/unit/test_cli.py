@@ -24,6 +24,8 @@ from goservice.cli import logs, rebuild, status, target
 from goservice.cli.main import kubectl_complete, main
 from goservice.cli.words import Trouble
 from goservice.decide import plan
+from goservice.objects import children
+from goservice.objects.children import Upkeep
 from testbed.inmemory.world import Request, World
 from tests.support import factories as f
 
@@ -76,19 +78,11 @@ def test_validate_refuses_other_input(text: str, word: str) -> None:
 
 
 def test_render_prints_every_object() -> None:
-    text = yaml.safe_dump(f.body(autoscaling={"minReplicas": 2, "maxReplicas": 3}))
-    result = run("render", "-f", "-", given=text)
+    result = run("render", "-f", "-", given=yaml.safe_dump(f.body(**f.EVERYTHING)))
     assert result.exit_code == 0
     kinds = [d["kind"] for d in yaml.safe_load_all(result.output)]
     assert kinds == [
-        "ServiceAccount",
-        "ConfigMap",
-        "Job",
-        "ServiceAccount",
-        "Deployment",
-        "Service",
-        "HorizontalPodAutoscaler",
-        "PodDisruptionBudget",
+        child.kind.kind for child in children.CHILDREN if child.upkeep is not Upkeep.WATCHED
     ]
 
 

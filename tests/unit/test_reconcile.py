@@ -15,6 +15,7 @@ from goservice.api.conditions import Type
 from goservice.errors import GitUnavailable
 from goservice.manifest import find_condition
 from goservice.metrics import Metrics
+from goservice.objects import children
 from goservice.settings import Settings
 from testbed.inmemory import world
 from tests.support import factories as f
@@ -299,7 +300,7 @@ async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
     assert await lab.operator.reconcile(KEY) is None
     assert lab.world.writes[before:] == []
     assert not lab.git.wanted
-    for kind in ("Job", "ConfigMap", "Deployment", "Service", "ServiceAccount"):
+    for kind in children.KINDS:
         assert lab.world.all(kind) == []
 
 

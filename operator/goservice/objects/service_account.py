@@ -1,4 +1,4 @@
-"""The ServiceAccounts: of the pods and of the builds; neither has a token or a right."""
+"""The ServiceAccounts: the pods' and the build's; no token is mounted, and neither has a right."""
 
 from __future__ import annotations
 
