@@ -23,8 +23,7 @@ LONG = "line of the compiler's output\n" * 400
 
 def _failed() -> Observed:
     job = f.job(SERVICE, ended="Failed", ended_reason="BackoffLimitExceeded")
-    ends = [f.terminated("fetch", message=f.FETCHED % f.COMMIT), f.terminated("build", 1, LONG)]
-    return f.observed(job, f.pod(job, init=ends))
+    return f.observed(job, f.broken_pod(job, LONG))
 
 
 def _built() -> Observed:

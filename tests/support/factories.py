@@ -166,6 +166,13 @@ def pod(
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": full}
 
 
+def broken_pod(owner_job: Manifest, log: str = "undefined: x") -> Manifest:
+    """The pod of a build Job whose program does not compile."""
+    commit = owner_job["metadata"]["annotations"][names.COMMIT]
+    fetched = terminated("fetch", message=FETCHED % commit)
+    return pod(owner_job, init=[fetched, terminated("build", 1, log)])
+
+
 def settled(manifest: Manifest, *, replicas: int | None = None, generation: int = 1) -> Manifest:
     """A Deployment as it looks when it has rolled out."""
     live = copy.deepcopy(manifest)

@@ -134,13 +134,7 @@ def test_crd_is_the_committed_one() -> None:
 def test_the_story_of_a_failed_build() -> None:
     service = f.service()
     job = f.job(service, ended="Failed")
-    pod = f.pod(
-        job,
-        init=[
-            f.terminated("fetch", message=f.FETCHED % f.COMMIT),
-            f.terminated("build", 1, "undefined: x"),
-        ],
-    )
+    pod = f.broken_pod(job)
     decided = plan.decide(service, f.observed(job, pod), f.SETTINGS, f.NOW)
     text = status.story({**f.body(), "status": json.loads(json.dumps(decided.status))})
     assert "CompileFailed" in text

@@ -160,8 +160,7 @@ def test_failed_build_keeps_what_serves() -> None:
         ended_reason="BackoffLimitExceeded",
         created=f.later(100),
     )
-    end = f.terminated("build", 1, "./main.go:3:1: undefined: x\n")
-    pod = f.pod(bad, init=[f.terminated("fetch", message=f.FETCHED % f.NEWER), end])
+    pod = f.broken_pod(bad, "./main.go:3:1: undefined: x\n")
     children = {
         **world.children,
         ("Job", bad["metadata"]["name"]): bad,
@@ -221,13 +220,7 @@ def test_a_new_generation_counts_tries_anew() -> None:
 def test_a_new_generation_ends_a_failure() -> None:
     failed = f.service()
     job = f.job(failed, ended="Failed")
-    pod = f.pod(
-        job,
-        init=[
-            f.terminated("fetch", message=f.FETCHED % f.COMMIT),
-            f.terminated("build", 1, "undefined: x"),
-        ],
-    )
+    pod = f.broken_pod(job)
     changed = f.service(generation=2, replicas=3)
     decided = decide(changed, f.observed(job, pod))
     assert "+Job" in kinds(decided)
@@ -719,13 +712,7 @@ def test_runtime_fields_apply_while_a_build_has_failed() -> None:
     world = serving(f.service())
     changed = f.service(generation=2, env=[{"name": "A", "value": "b"}], user={"uid": 4242})
     bad = f.job(changed, ended="Failed", created=f.later(100))
-    pod = f.pod(
-        bad,
-        init=[
-            f.terminated("fetch", 0, f.FETCHED % f.COMMIT),
-            f.terminated("build", 1, "undefined: x"),
-        ],
-    )
+    pod = f.broken_pod(bad)
     children = {
         **world.children,
         ("Job", bad["metadata"]["name"]): bad,
