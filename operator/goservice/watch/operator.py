@@ -20,6 +20,7 @@ from goservice.cluster.kinds import WATCHED
 from goservice.cluster.protocol import Cluster
 from goservice.errors import ClusterError, GoServiceError
 from goservice.loop.cache import Cache, service_of
+from goservice.loop.gates import Gates, StartGate
 from goservice.loop.queue import ClosedError, Queue
 from goservice.loop.reconcile import Reconciler
 from goservice.manifest import Key
@@ -35,7 +36,10 @@ STUCK_SECONDS = 120.0
 
 
 class Operator:
-    """Cache, queue, sources and workers of one process."""
+    """Cache, queue, sources and workers of one process.
+
+    The workers begin when every gate is open: `synced`, which is ours, and those that are handed in.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Operator:
         cluster: Cluster,
         counters: metrics.Metrics,
         *,
+        gates: Iterable[StartGate] = (),
         sources: Sources | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -70,7 +75,8 @@ class Operator:
             wake=self.queue.add,
             metrics=counters,
         )
-        self._synced = asyncio.Event()
+        self.synced = StartGate("synced", self._unsynced)
+        self.gates = Gates((self.synced, *gates))
         for kind in WATCHED:
             silence = counters.watch_silence_seconds.labels(kind)
             silence.set_function(partial(self.watches.silence, kind))
@@ -135,9 +141,9 @@ class Operator:
                 log.warning("the cluster cannot be listed, trying again: %s", error)
                 await asyncio.sleep(2)
                 continue
-            if not self._synced.is_set():
+            if not self.synced.is_open:
                 log.info("caches are filled: %d services", len(self.cache.keys(resource.KIND)))
-                self._synced.set()
+                self.synced.open()
             kinds = await self.watches.next_relisted(due - self._clock())
             if not kinds:
                 kinds, due = WATCHED, self._next_relist()
@@ -146,8 +152,8 @@ class Operator:
         return self._clock() + self._settings.relist_seconds * (0.9 + 0.2 * self._chance())
 
     async def work(self) -> None:
-        """One worker: a pass for each key that is due."""
-        await self._synced.wait()
+        """One worker: a pass for each key that is due, once every gate is open."""
+        await self.gates.all_open()
         while True:
             try:
                 key = await self.queue.get()
@@ -182,6 +188,10 @@ class Operator:
 
     def ready(self) -> str:
         """Why the operator does no work yet; empty if it does."""
-        if missing := self.watches.missing():
+        return self.gates.why_closed()
+
+    def _unsynced(self) -> str:
+        missing = self.watches.missing()
+        if missing:
             return f"there is no watch yet of {', '.join(missing)}"
-        return "" if self._synced.is_set() else "the caches are not filled yet"
+        return "the caches are not filled yet"
