@@ -98,7 +98,7 @@ def test_hours_without_an_event_are_no_silence(sign: str) -> None:
 
 
 def test_kopf_reopens_a_watch_well_before_a_watch_counts_as_silent() -> None:
-    quiet = kopf_settings(WATCHED, LONGEST * QUIET_SHARE).watching.inactivity_timeout
+    quiet = kopf_settings(LONGEST * QUIET_SHARE).watching.inactivity_timeout
     assert quiet == 70
     assert quiet + 30 < LONGEST, "the longest pause between two of kopf's tries fits"
 
