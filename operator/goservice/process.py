@@ -10,15 +10,17 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Sequence
 
 from pythonjsonlogger.json import JsonFormatter
 
 from goservice import __version__, metrics, web
 from goservice.api import resource
 from goservice.cluster.client import connect
-from goservice.cluster.kinds import ACCESS, WATCHED
+from goservice.cluster.kinds import access_to, kinds_of
 from goservice.cluster.protocol import Cluster
 from goservice.errors import GoServiceError, TooManyRequests, Unavailable
+from goservice.objects.children import CHILDREN, Child
 from goservice.settings import Settings
 from goservice.watch import informer
 from goservice.watch.operator import Operator
@@ -58,8 +60,10 @@ def _tune_garbage_collector() -> None:
     gc.set_threshold(10_000)
 
 
-async def run(settings: Settings, kubeconfig: str | None = None) -> None:
-    """The operator, until a signal stops it.
+async def run(
+    settings: Settings, kubeconfig: str | None = None, children: Sequence[Child] = CHILDREN
+) -> None:
+    """The operator, until a signal stops it. `children` is the table of what services have.
 
     Raises:
         ClusterError: when the cluster lacks the CRD or refuses a right that is needed.
@@ -75,9 +79,10 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
         metrics=counters,
         qps=settings.client.qps,
         burst=settings.client.burst,
+        kinds=kinds_of(children),
     ) as cluster:
-        await _check(cluster, settings)
-        operator = Operator(settings, cluster, counters)
+        await _check(cluster, settings, children)
+        operator = Operator(settings, cluster, counters, children=children)
         site = await web.serve(
             port=settings.port,
             health=operator.healthy,
@@ -95,7 +100,7 @@ async def run(settings: Settings, kubeconfig: str | None = None) -> None:
             "goservice-operator watches %s", ", ".join(settings.namespaces) or "all namespaces"
         )
         try:
-            await informer.run(WATCHED, operator.saw, operator.watches, settings, stop)
+            await informer.run(operator.saw, operator.watches, settings, stop, children)
         finally:
             operator.queue.shutdown()
             await operator.queue.drain(DRAIN_SECONDS)
@@ -121,11 +126,11 @@ async def _crd_is_there(cluster: Cluster, namespace: str | None) -> None:
             return
 
 
-async def _check(cluster: Cluster, settings: Settings) -> None:
+async def _check(cluster: Cluster, settings: Settings, children: Sequence[Child]) -> None:
     """Raise at once where the CRD or a right to list or watch is missing."""
     namespace = settings.namespaces[0] if settings.namespaces else None
     await _crd_is_there(cluster, namespace)
-    for right, verbs in sorted(ACCESS.items()):
+    for right, verbs in sorted(access_to(children).items()):
         for verb in sorted(verbs & {"list", "watch"}):
             if not await cluster.can_i(verb, right, namespace=namespace):
                 raise GoServiceError(

@@ -399,8 +399,10 @@ class Operator:
         kubeconfig: Path | None = None,
         name: str = "operator",
         pod: Path | None = None,
+        program: Sequence[str] = (str(Path(sys.prefix) / "bin" / "goservice"),),
     ) -> None:
         """`pod`: the folder of a service account, which it then finds as in a pod."""
+        self._program = program
         self._pod = pod
         self._plane = plane
         self._kubeconfig = kubeconfig or plane.operator_kubeconfig
@@ -430,7 +432,7 @@ class Operator:
     def start(self, seconds: float = 40) -> None:
         """Start it and wait until it is ready; 0 seconds: do not wait."""
         command = [
-            str(Path(sys.prefix) / "bin" / "goservice"),
+            *self._program,
             "run",
             f"--settings={self._settings}",
         ]

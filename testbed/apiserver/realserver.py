@@ -2,7 +2,7 @@
 
 import json
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from goservice.cluster import client, kinds
 from goservice.cluster.answers import refusal
 from goservice.cluster.kinds import path
-from goservice.manifest import Manifest
+from goservice.manifest import Kind, Manifest
 
 WATCH_SECONDS = "75"
 """The server sends a bookmark each minute."""
@@ -22,7 +22,9 @@ WATCH_SECONDS = "75"
 class RealServer:
     """The operator's own client, and what goes beyond it."""
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, known: Mapping[str, Kind] = kinds.KINDS) -> None:
+        """`known`: how each kind is addressed."""
+        self._known = known
         self._kubeconfig = kubeconfig
         self._stack = AsyncExitStack()
         config = yaml.safe_load(kubeconfig.read_text())
@@ -30,7 +32,7 @@ class RealServer:
         self._token = config["users"][0]["user"]["token"]
 
     async def __aenter__(self) -> "RealServer":
-        connection = client.connect(kubeconfig=str(self._kubeconfig))
+        connection = client.connect(kubeconfig=str(self._kubeconfig), kinds=self._known)
         self._client = await self._stack.enter_async_context(connection)
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -53,7 +55,7 @@ class RealServer:
         self, kind: str, namespace: str, limit: int, token: str = ""
     ) -> tuple[list[Manifest], str, str]:
         query = {"limit": str(limit), **({"continue": token} if token else {})}
-        answer = await self._ask("GET", path(kinds.KINDS[kind], namespace, ""), query)
+        answer = await self._ask("GET", path(self._known[kind], namespace, ""), query)
         metadata = answer["metadata"]
         return answer["items"], metadata.get("continue", ""), metadata["resourceVersion"]
 
@@ -67,7 +69,7 @@ class RealServer:
             "timeoutSeconds": WATCH_SECONDS,
             "labelSelector": label_selector,
         }
-        where = path(kinds.KINDS[kind], namespace, "")
+        where = path(self._known[kind], namespace, "")
         async with self._session.get(where, params=query) as response:
             if response.status != 200:
                 raise refusal("watch", response.status, response.headers, await response.read())
@@ -81,7 +83,7 @@ class RealServer:
     async def delete_orphaning(self, kind: str, namespace: str, name: str) -> None:
         """Delete an object, but not what it owns."""
         query = {"propagationPolicy": "Orphan"}
-        await self._ask("DELETE", path(kinds.KINDS[kind], namespace, name), query)
+        await self._ask("DELETE", path(self._known[kind], namespace, name), query)
 
     async def make_namespace(self, name: str) -> None:
         """Create a namespace."""

@@ -17,7 +17,7 @@ from typing import Any
 from goservice import errors
 from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import HANDOVER_MANAGER, MANAGER
-from goservice.manifest import Manifest
+from goservice.manifest import Kind, Manifest
 from testbed.inmemory import fieldpaths, validity
 from testbed.inmemory.history import History
 
@@ -56,7 +56,7 @@ class Request:
     """One request, as a fault hook sees it."""
 
     verb: str
-    """get, list, apply, apply_status, create, patch, delete or logs."""
+    """get, list, apply, apply_status, create, patch, delete, logs or serves."""
     kind: str
     """The kind of the object, such as Deployment."""
     namespace: str | None
@@ -74,7 +74,14 @@ Hook = Callable[[Request], None]
 class World:
     """An in-memory `goservice.cluster.Cluster`, and methods for what users and controllers do."""
 
-    def __init__(self, access: Mapping[str, frozenset[str]] | None = None) -> None:
+    def __init__(
+        self,
+        access: Mapping[str, frozenset[str]] | None = None,
+        kinds: Mapping[str, Kind] = KINDS,
+    ) -> None:
+        """`access`: what the caller may do, None for all; `kinds`: how each kind is addressed."""
+        self.absent: set[str] = set()
+        """Kinds of the above that it does not serve."""
         self.writes: list[tuple[str, str, str]] = []
         """Every write that was asked for, refused and idle ones too: (verb, kind, name)."""
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -89,6 +96,7 @@ class World:
         self.defer: Callable[[Callable[[], None]], object] = lambda collect: collect()
         """When the garbage collector works: at once, or later."""
         self._access = access
+        self._kinds = kinds
         self._objects: dict[Key, Manifest] = {}
         self._owners: dict[Key, Owners] = {}
         self._version = FIRST_VERSION
@@ -220,9 +228,17 @@ class World:
     async def can_i(
         self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
     ) -> bool:
-        resource = KINDS[kind].resource if kind in KINDS else kind
+        resource = self._kinds[kind].resource if kind in self._kinds else kind
         resource += f"/{subresource}" if subresource else ""
         return self._access is None or verb in self._access.get(resource, ())
+
+    async def serves(self, kind: str) -> bool:
+        request = Request("serves", kind, None, "")
+        await asyncio.sleep(0)
+        self.requests[request.verb, request.kind] += 1
+        if self.before is not None:
+            self.before(request)
+        return self._serves(kind)
 
     # --- what kopf and administrators call ---
 
@@ -437,7 +453,7 @@ class World:
         self.requests[request.verb, request.kind] += 1
         if request.verb not in ("get", "list", "logs"):
             self.writes.append((request.verb, request.kind, request.name))
-        if request.kind not in KINDS:
+        if not self._serves(request.kind):
             raise errors.NotFound(f"no kind {request.kind}", status=404)
         self._permit(request.verb, request)
         if self.before is not None:
@@ -448,8 +464,13 @@ class World:
             self.after(request)
         return answer
 
+    def _serves(self, kind: str) -> bool:
+        return kind in self._kinds and kind not in self.absent
+
     def _permit(self, verb: str, request: Request) -> None:
-        resource = KINDS[request.kind].resource + ("/status" if verb == "apply_status" else "")
+        resource = self._kinds[request.kind].resource + (
+            "/status" if verb == "apply_status" else ""
+        )
         resource += "/log" if verb == "logs" else ""
         right = {"apply": "patch", "apply_status": "patch", "logs": "get"}.get(verb, verb)
         if self._access is not None and right not in self._access.get(resource, ()):

@@ -9,7 +9,6 @@ import pytest
 from testbed.apiserver import controlplane
 from testbed.apiserver.controlplane import ControlPlane
 from testbed.apiserver.realserver import RealServer
-from testbed.inmemory.world import World
 from tests.support import conformance, conforming
 
 pytestmark = pytest.mark.e2e
@@ -33,9 +32,9 @@ def plane() -> Iterator[ControlPlane]:
 async def test_a_real_server_conforms(plane: ControlPlane, scenario: conformance.Scenario) -> None:
     """As many assertions as in memory, in a namespace of its own."""
     in_memory, check = conforming.Check(), conforming.Check()
-    await scenario(World(), "shop", in_memory)
+    await scenario(conforming.in_memory(), "shop", in_memory)
     namespace = scenario.__name__.replace("_", "-")
-    async with RealServer(plane.kubeconfig) as server:
+    async with RealServer(plane.kubeconfig, conforming.ADDRESSED) as server:
         await server.make_namespace(namespace)
         await scenario(server, namespace, check)
     assert check.count == in_memory.count

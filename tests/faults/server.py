@@ -106,6 +106,9 @@ class FaultyServer:
     async def can_i(self, *_: Any, **__: Any) -> bool:
         raise NotImplementedError("the operator's passes do not ask what they may do")
 
+    async def serves(self, kind: str) -> bool:
+        raise NotImplementedError("no kind of the table is optional")
+
     async def _meet(self, verb: str, kind: str, name: str, call: Callable[[], Awaitable[T]]) -> T:
         self._alive()
         fault = self._script.arrive(verb, kind, name)

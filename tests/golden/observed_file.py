@@ -104,6 +104,8 @@ class ObservedFile(_Part):
     """Objects, as `Kind name`, that stand where ours should and are not ours."""
     refusal: str = ""
     """The API server's words when it refused an object."""
+    absent: list[str] = []
+    """Optional kinds that the cluster does not serve."""
 
 
 _PARTS: Mapping[tuple[str, ...], type[_Part]] = {
@@ -200,6 +202,7 @@ def given(path: Path, body: Manifest, settings: Settings, go: str) -> Given:
         },
         foreign=frozenset(_place(words) for words in file.foreign),
         refusal=file.refusal,
+        absent=frozenset(file.absent),
     )
     metadata = {**body["metadata"], "generation": file.generation}
     return Given({**body, "metadata": metadata}, observed, file.now)

@@ -12,6 +12,7 @@ from goservice import errors
 from goservice.cluster.protocol import HANDOVER_MANAGER, ONLY_NEW
 from goservice.manifest import Manifest
 from tests.support.conforming import (
+    NOT_SERVED,
     Check,
     Server,
     changes,
@@ -314,6 +315,18 @@ async def what_is_not_there_is_not_found(cluster: Server, namespace: str, check:
     with check.refused(errors.NotFound):
         await cluster.delete("Job", namespace, "none", uid=None)
     check.that(await cluster.list("Job", namespace) == [])
+
+
+@scenario
+async def what_is_served_is_told(cluster: Server, namespace: str, check: Check) -> None:
+    for kind in ("ConfigMap", "Job", "GoService"):
+        check.that(await cluster.serves(kind), kind)
+    for kind in NOT_SERVED:
+        check.that(not await cluster.serves(kind), kind)
+        with check.refused(errors.NotFound):
+            await cluster.list(kind, namespace)
+        with check.refused(errors.NotFound):
+            await cluster.apply({**config(namespace), "kind": kind})
 
 
 @scenario

@@ -8,11 +8,21 @@ from typing import Any, Protocol
 import pytest
 
 from goservice import errors
+from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import Cluster
-from goservice.manifest import Manifest
+from goservice.manifest import Kind, Manifest
+from testbed.inmemory.world import World
 
 Change = tuple[str, Manifest]
 """Type and object of a watch's event."""
+
+NOT_SERVED = {
+    "Ghost": Kind("example.com/v1", "Ghost", "ghosts"),
+    "Phantom": Kind("batch/v1", "Phantom", "phantoms"),
+}
+"""Kinds that no server has: of a group that nobody serves, and of one that is served."""
+ADDRESSED = {**KINDS, **NOT_SERVED}
+"""The kinds that a server of the suite must know how to address."""
 
 SOON = 90.0
 """Seconds in which a real controller has surely acted, and a real watch has sent a bookmark."""
@@ -40,6 +50,13 @@ class Server(Cluster, Protocol):
     async def end_namespace(self, name: str) -> None:
         """Begin to delete a namespace."""
         ...
+
+
+def in_memory() -> World:
+    """The world, as the suite asks it."""
+    world = World(kinds=ADDRESSED)
+    world.absent = set(NOT_SERVED)
+    return world
 
 
 class Check:

@@ -158,6 +158,9 @@ class CallRecorder:
     def _tell(self, verb: str, kind: str, namespace: str | None, name: str, **more: Any) -> None:
         self._told({"call": verb, "kind": kind, "of": f"{namespace}/{name}", **more})
 
+    async def serves(self, kind: str) -> bool:
+        raise NotImplementedError("no kind of the table is optional")
+
     def _sends(self, verb: str, manifest: Manifest, **more: Any) -> None:
         metadata = manifest["metadata"]
         self._tell(

@@ -326,6 +326,32 @@ async def test_rights_are_asked_for(
     assert body["spec"]["resourceAttributes"] == {"verb": "list", "group": "", **expected}
 
 
+@pytest.mark.parametrize(
+    ("answer", "served"),
+    [
+        (says({"resources": [{"name": "jobs", "verbs": ["create", "list", "watch"]}]}), True),
+        (says({"resources": [{"name": "jobs/status", "verbs": ["create"]}]}), False),
+        (says({"resources": [{"name": "jobs", "verbs": ["delete", "list", "watch"]}]}), False),
+        (says({"resources": [{"name": "jobs"}]}), False),
+        (says({"resources": None}), False),
+        (refuses(404, "NotFound"), False),
+        (says("404 page not found", 404), False),
+    ],
+)
+async def test_what_is_served_is_asked_for(answer: Answer, served: bool, tmp_path: Path) -> None:
+    """A kind whose definition is being deleted is listed without the verbs that make anything."""
+    server = Server(answer)
+    async with connected(server, tmp_path) as c:
+        assert await c.serves("Job") is served
+    assert server.seen == [("GET", "/apis/batch/v1", {}, None)]
+
+
+async def test_no_answer_to_what_is_served_is_an_error(tmp_path: Path) -> None:
+    async with connected(Server(refuses(503, "ServiceUnavailable")), tmp_path) as c:
+        with pytest.raises(errors.Unavailable, match="whether ConfigMap of v1 is served"):
+            await c.serves("ConfigMap")
+
+
 async def test_no_configuration_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))

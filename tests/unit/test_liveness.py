@@ -98,7 +98,7 @@ def test_hours_without_an_event_are_no_silence(sign: str) -> None:
 
 
 def test_kopf_reopens_a_watch_well_before_a_watch_counts_as_silent() -> None:
-    quiet = kopf_settings(WATCHED, LONGEST * QUIET_SHARE).watching.inactivity_timeout
+    quiet = kopf_settings(LONGEST * QUIET_SHARE).watching.inactivity_timeout
     assert quiet == 70
     assert quiet + 30 < LONGEST, "the longest pause between two of kopf's tries fits"
 
@@ -155,7 +155,7 @@ async def test_ready_needs_every_watch_and_our_own_list() -> None:
         open_all(subject.watches)
         assert subject.ready() == "the caches are not filled yet"
         async with asyncio.timeout(5):
-            await subject._synced.wait()
+            await subject.synced.opened()
         assert subject.ready() == ""
     finally:
         task.cancel()
@@ -224,7 +224,7 @@ async def test_what_was_deleted_while_a_watch_was_away_is_noticed_when_it_begins
     task = asyncio.create_task(subject.keep_listed())
     try:
         async with asyncio.timeout(5):
-            await subject._synced.wait()
+            await subject.synced.opened()
             assert subject.cache.get("ServiceAccount", ("shop", "checkout")) is not None
             assert subject.queue.take() == ("shop", "checkout")
             subject.queue.done(("shop", "checkout"))

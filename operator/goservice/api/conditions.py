@@ -302,6 +302,12 @@ class Reason(StrEnum):
         "The API server refuses an object; the message has its words.",
         "Mend what the message says: a quota, a policy, a missing right. Tried again each minute.",
     )
+    API_NOT_SERVED = (
+        "APINotServed",
+        After.WAIT,
+        "The cluster does not serve an API that the spec asks for; the message names it.",
+        "Have the platform team install it; it goes on by itself.",
+    )
     SUCCEEDED = (
         "Succeeded",
         After.NOTHING,

@@ -26,12 +26,12 @@ from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 from goservice import errors, names
 from goservice.cluster.answers import decoded, plain, refusal
 from goservice.cluster.bucket import TokenBucket
-from goservice.cluster.kinds import KINDS, path
+from goservice.cluster.kinds import KINDS, path, version_path
 from goservice.cluster.protocol import (
     MANAGER,
     Manifests,
 )
-from goservice.manifest import Manifest
+from goservice.manifest import Kind, Manifest
 from goservice.metrics import Metrics
 
 PAGE_SIZE = 100
@@ -62,8 +62,10 @@ class KubernetesCluster:
         concurrency: int = 32,
         timeout: float = 30.0,
         metrics: Metrics | None = None,
+        kinds: Mapping[str, Kind] = KINDS,
     ) -> None:
         self._client = client
+        self._kinds = kinds
         self._bucket = TokenBucket(qps, burst)
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = timeout
@@ -101,7 +103,7 @@ class KubernetesCluster:
         while True:
             more = {"continue": position} if position else {}
             page = await self._request("list", kind, namespace, "", query={**query, **more})
-            yield [_item(kind, item) for item in page.get("items") or ()]
+            yield [_item(self._kinds[kind], item) for item in page.get("items") or ()]
             position = (page.get("metadata") or {}).get("continue", "")
             if not position:
                 return
@@ -164,7 +166,7 @@ class KubernetesCluster:
         if tail_lines is not None:
             query["tailLines"] = str(tail_lines)
         what = f"reading the log of container {container} of Pod {namespace}/{pod}"
-        where = path(KINDS["Pod"], namespace, pod, "log")
+        where = path(self._kinds["Pod"], namespace, pod, "log")
         # A log that is followed may be silent for an hour: only connecting has a time limit then.
         limit = aiohttp.ClientTimeout(
             total=None, sock_connect=self._timeout, sock_read=None if follow else self._timeout
@@ -182,7 +184,8 @@ class KubernetesCluster:
     async def can_i(
         self, verb: str, kind: str, subresource: str = "", namespace: str | None = None
     ) -> bool:
-        resource, _, part = (KINDS[kind].resource if kind in KINDS else kind).partition("/")
+        known = self._kinds.get(kind)
+        resource, _, part = (known.resource if known else kind).partition("/")
         plural, _, group = resource.partition(".")
         wanted = {"verb": verb, "group": group, "resource": plural}
         if subresource or part:
@@ -204,6 +207,21 @@ class KubernetesCluster:
         )
         return bool((review.get("status") or {}).get("allowed"))
 
+    async def serves(self, kind: str) -> bool:
+        wanted = self._kinds[kind]
+        what = f"asking whether {kind} of {wanted.api_version} is served"
+        try:
+            found = await self._exchange(
+                "get", "APIResourceList", what, version_path(wanted), {}, None
+            )
+        except errors.NotFound:
+            return False
+        # Of a kind whose definition is being deleted, the server lists no verb that makes anything.
+        return any(
+            item.get("name") == wanted.plural and "create" in (item.get("verbs") or ())
+            for item in found.get("resources") or ()
+        )
+
     async def _request(
         self,
         verb: str,
@@ -216,7 +234,7 @@ class KubernetesCluster:
         body: Manifest | None = None,
     ) -> Manifest:
         object_name = "" if verb in ("create", "list") else name
-        where = path(KINDS[kind], namespace, object_name, subresource)
+        where = path(self._kinds[kind], namespace, object_name, subresource)
         target = "/".join(part for part in (namespace, name) if part) or "all namespaces"
         what = f"{verb} {kind}{f' {subresource}' if subresource else ''} {target}"
         return await self._exchange(verb, kind, what, where, query or {}, body)
@@ -293,6 +311,7 @@ async def connect(
     concurrency: int = 32,
     timeout: float = 30.0,  # noqa: ASYNC109
     metrics: Metrics | None = None,
+    kinds: Mapping[str, Kind] = KINDS,
 ) -> AsyncIterator[KubernetesCluster]:
     """The cluster that this process belongs to, or that a kubeconfig names.
 
@@ -330,6 +349,7 @@ async def connect(
             concurrency=concurrency,
             timeout=timeout,
             metrics=metrics,
+            kinds=kinds,
         )
     finally:
         await client.close()
@@ -341,10 +361,10 @@ def _take_token(configuration: Configuration) -> None:
     configuration.api_key["BearerToken"] = f"bearer {token}"
 
 
-def _item(kind: str, item: Manifest) -> Manifest:
+def _item(kind: Kind, item: Manifest) -> Manifest:
     """An item of a list as an object of its own: a list names the kind once, for all of them."""
-    item.setdefault("apiVersion", KINDS[kind].api_version)
-    item.setdefault("kind", kind)
+    item.setdefault("apiVersion", kind.api_version)
+    item.setdefault("kind", kind.kind)
     return plain(item)
 
 

@@ -2,45 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote
 
 from goservice.api import resource
 from goservice.manifest import Kind
-from goservice.objects import children
+from goservice.objects import children as table
+from goservice.objects.children import Child
 
 SERVICE = Kind(resource.API_VERSION, resource.KIND, resource.PLURAL)
 """The resource itself."""
 EVENT = Kind("v1", "Event", "events")
 """Posted for each transition of Ready, and asked for when a build does not start."""
 
-KINDS: Mapping[str, Kind] = {kind.kind: kind for kind in (SERVICE, *children.KINDS.values(), EVENT)}
+
+def kinds_of(children: Iterable[Child]) -> dict[str, Kind]:
+    """Every kind by its name: ours, those of a table of children, and events."""
+    found = (SERVICE, *table.kinds_of(children).values(), EVENT)
+    return {kind.kind: kind for kind in found}
+
+
+KINDS: Mapping[str, Kind] = kinds_of(table.CHILDREN)
 """Every kind by its name."""
 
-WATCHED: tuple[str, ...] = (SERVICE.kind, *children.KINDS)
-"""What is watched, in the order in which it is listed."""
+
+def watched(children: Iterable[Child]) -> tuple[str, ...]:
+    """What is watched where every API is served, in the order in which it is listed."""
+    return (SERVICE.kind, *table.kinds_of(children))
 
 
-def _access() -> dict[str, frozenset[str]]:
+WATCHED: tuple[str, ...] = watched(table.CHILDREN)
+"""What is watched where every API is served, in the order in which it is listed."""
+
+
+def access_to(children: Iterable[Child]) -> dict[str, frozenset[str]]:
+    """What an operator with such a table of children asks for: resource to verbs."""
     access: dict[str, frozenset[str]] = {
         SERVICE.resource: frozenset({"list", "watch", "get"}),
         f"{SERVICE.resource}/status": frozenset({"patch"}),
         # Never called: an owner reference with blockOwnerDeletion is only accepted from whoever may.
         f"{SERVICE.resource}/finalizers": frozenset({"update"}),
     }
-    for child in children.CHILDREN:
+    for child in children:
         access[child.kind.resource] = access.get(child.kind.resource, frozenset()) | child.verbs
     return access | {EVENT.resource: frozenset({"create", "list"})}
 
 
-ACCESS: Mapping[str, frozenset[str]] = _access()
+ACCESS: Mapping[str, frozenset[str]] = access_to(table.CHILDREN)
 """What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
+
+
+def version_path(kind: Kind) -> str:
+    """The path at which the API server lists what it serves of a kind's group and version."""
+    return "/" + "/".join(("apis" if kind.group else "api", *kind.api_version.split("/")))
 
 
 def path(kind: Kind, namespace: str | None, name: str, subresource: str = "") -> str:
     """The path of an object, a collection or a subresource at the API server."""
-    parts = ["apis" if kind.group else "api", *kind.api_version.split("/")]
-    if namespace is not None:
-        parts += ["namespaces", namespace]
+    parts = [] if namespace is None else ["namespaces", namespace]
     parts += [part for part in (kind.plural, name, subresource) if part]
-    return "/" + "/".join(quote(part, safe="") for part in parts)
+    return "/".join((version_path(kind), *(quote(part, safe="") for part in parts)))

@@ -93,3 +93,10 @@ class Cluster(Protocol):
     ) -> bool:
         """Whether the caller may do this; `kind` is a kind, or a resource as `ACCESS` has it."""
         ...
+
+    async def serves(self, kind: str) -> bool:
+        """Whether objects of this kind can be made: its API is there and not on its way out.
+
+        Every authenticated user may ask.
+        """
+        ...

@@ -71,3 +71,5 @@ class Observed:
     """Objects of a needed kind and name that are not this service's."""
     refusal: str = ""
     """The API server's words when it refused an object in the last pass."""
+    absent: frozenset[str] = frozenset()
+    """Optional kinds that the cluster does not serve, or that were not listed since it does."""

@@ -7,12 +7,12 @@ asks what changed, each asks what is and what should be. Every plan with a statu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from goservice import names
-from goservice.api.conditions import Reason
+from goservice.api.conditions import Condition, Reason
 from goservice.api.resource import GoService
 from goservice.build import engine
 from goservice.decide import build, facts, prune, refusals, rollout, source, status, upkeep
@@ -21,7 +21,7 @@ from goservice.decide.facts import Facts
 from goservice.decide.observed import Observed
 from goservice.decide.source import SourceStep
 from goservice.decide.writes import Apply, Delete, Plan, Write
-from goservice.objects.children import Wants
+from goservice.objects.children import CHILDREN, Child, Wants
 from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
 
@@ -40,22 +40,32 @@ class Pass:
     """The time, in UTC."""
     facts: Facts
     """What is seen, parsed."""
+    children: Sequence[Child] = CHILDREN
+    """The table of children."""
     source: SourceStep = SourceStep()
     """Found by `_resolve`."""
     build: BuildStep = BuildStep(Phase.NONE, Reason.RESOLVING)
     """Found by `_build`."""
     writes: tuple[Write, ...] = ()
     """Found by `_write` and `_prune`."""
+    not_served: tuple[Condition, ...] = ()
+    """What the spec asks for and the cluster does not serve, found by `_write`."""
     deployed: Deployed | None = None
     """What the pods are to run, found by `_choose_image`; None while there is no image."""
     plan: Plan | None = None
     """The result; the step that finds it is the last one."""
 
 
-def decide(service: GoService, observed: Observed, settings: Settings, now: datetime) -> Plan:
+def decide(
+    service: GoService,
+    observed: Observed,
+    settings: Settings,
+    now: datetime,
+    children: Sequence[Child] = CHILDREN,
+) -> Plan:
     """The plan for one service."""
     found = facts.of(service, observed, engine.of(settings))
-    state = Pass(service, observed, settings, now, found)
+    state = Pass(service, observed, settings, now, found, children)
     for step in STEPS:
         state = step(state)
         if state.plan is not None:
@@ -114,8 +124,15 @@ def _choose_image(state: Pass) -> Pass:
 def _write(state: Pass) -> Pass:
     """Which objects are not as they should be."""
     wants = Wants(state.service, state.settings, state.build.order, state.deployed, _memory(state))
-    found = upkeep.writes(wants, state.facts, building=state.build.has_pod)
-    return replace(state, writes=(*state.writes, *found))
+    rows, absent = state.children, state.observed.absent
+    found = upkeep.writes(
+        wants, state.facts, upkeep.served(rows, absent), building=state.build.has_pod
+    )
+    return replace(
+        state,
+        writes=(*state.writes, *found),
+        not_served=tuple(upkeep.not_served(wants, rows, absent)),
+    )
 
 
 def _memory(state: Pass) -> dict[str, str]:
@@ -162,7 +179,7 @@ def _summarise(state: Pass) -> Pass:
     due = [after for after in (found.requeue_after, load.requeue_after) if after is not None]
     pending = state.facts.pending_rebuild and not state.source.pinned
     fresh = observed.resolution is not None and observed.resolution.fresh
-    plan = status.plan(service, state.facts, state.now, state.source, found, load)
+    plan = status.plan(service, state.facts, state.now, state.source, found, load, state.not_served)
     return replace(
         state,
         plan=replace(

@@ -35,8 +35,12 @@ def plan(
     source: SourceStep,
     build: BuildStep,
     rollout: RolloutStep,
+    not_served: Iterable[Condition] = (),
 ) -> Plan:
-    """The plan that writes the status of a service that is at work."""
+    """The plan that writes the status of a service that is at work.
+
+    `not_served` takes the place of what else there is to say of the same: the object is not there.
+    """
     ready, stalled, reconciling = _verdict(service, source, build, rollout)
     shown = [ready]
     if stalled:
@@ -46,6 +50,9 @@ def plan(
     shown += [*_source_condition(source), *_built_condition(source, build), rollout.available]
     if rollout.autoscaled is not None:
         shown.append(rollout.autoscaled)
+    missing = {condition.type: condition for condition in not_served}
+    shown = [condition for condition in shown if condition.type not in missing]
+    shown += missing.values()
     fields = (
         recorded(service, facts, service.generation)
         | _rollout_fields(service, rollout)

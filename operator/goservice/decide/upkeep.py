@@ -7,10 +7,11 @@ restarts no pod.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import assert_never
 
 from goservice import names
+from goservice.api.conditions import Condition, Reason
 from goservice.decide.facts import Facts, LiveDeployment
 from goservice.decide.writes import Apply, Create, Delete, Write
 from goservice.manifest import Manifest, covers, digest_of
@@ -20,18 +21,42 @@ from goservice.objects.pod_template import Deployed, pod_template
 from goservice.objects.template_inputs import template_hash
 
 
-def writes(wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:
-    """The writes in order. `building`: a build has a pod, or is about to have one."""
-    for child in of_component("build"):
+def writes(
+    wants: Wants, facts: Facts, children: Sequence[Child], *, building: bool
+) -> Iterable[Write]:
+    """The writes of these rows in order. `building`: a build has a pod, or is about to have one."""
+    for child in of_component("build", children):
         yield from _written(child, wants, facts, building=building)
     if wants.deployed is None:
         return
-    app = of_component("app")
+    app = of_component("app", children)
     for child in app:
         if child.goes_first and child.wanted(wants) is None:
             yield from _removed(child, wants, facts)
     for child in app:
         yield from _written(child, wants, facts, building=building)
+
+
+def served(children: Iterable[Child], absent: Collection[str]) -> tuple[Child, ...]:
+    """The rows that are on: a kind that is not there is neither applied nor deleted."""
+    return tuple(child for child in children if child.kind.kind not in absent)
+
+
+def not_served(
+    wants: Wants, children: Iterable[Child], absent: Collection[str]
+) -> Iterable[Condition]:
+    """What is said of each row that is off although the spec asks for its object."""
+    if wants.deployed is None:
+        return
+    for child in children:
+        if child.optional is None or child.kind.kind not in absent or not child.wanted(wants):
+            continue
+        kind, place = child.kind, f"{wants.service.namespace}/{child.name(wants.service)}"
+        message = (
+            f"The cluster does not serve {kind.kind} of {kind.api_version}, which the spec asks for;"
+            f" {kind.kind} {place} is made once it does."
+        )
+        yield Condition(child.optional, "False", Reason.API_NOT_SERVED, message)
 
 
 def _written(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, assert_never
@@ -40,6 +40,7 @@ from goservice.loop.build_slots import BuildSlots
 from goservice.loop.cache import Cache
 from goservice.manifest import Key, Manifest, condition_of, digest_of, owned
 from goservice.metrics import Metrics
+from goservice.objects.children import CHILDREN, Child
 from goservice.settings import Settings
 from goservice.sources.polling import Answer
 
@@ -94,6 +95,12 @@ class Memory:
     counted: frozenset[str] = frozenset()
     """The builds whose end was counted, of those that the status records."""
 
+    def forget_refusals(self) -> None:
+        """Try again what was refused."""
+        self.foreign.clear()
+        self.refusal = ""
+        self.refused_at = None
+
 
 class Reconciler:
     """Brings services to what they should be, one pass at a time."""
@@ -107,7 +114,11 @@ class Reconciler:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         wake: Callable[[Key], object] = lambda _: None,
         metrics: Metrics | None = None,
+        children: Sequence[Child] = CHILDREN,
     ) -> None:
+        self.absent: frozenset[str] = frozenset()
+        """Optional kinds that are left alone: the cluster does not serve them."""
+        self._children = children
         self._metrics = metrics
         self._cluster = cluster
         self._store = store
@@ -159,12 +170,10 @@ class Reconciler:
         refused_long_ago = memory.refused_at is not None and now - memory.refused_at >= REFUSED_FOR
         if memory.generation != service.generation or refused_long_ago:
             memory.generation = service.generation
-            memory.foreign.clear()
-            memory.refusal = ""
-            memory.refused_at = None
+            memory.forget_refusals()
         observed = self._observe(key, body, service, memory)
         self._miss_children(service, observed, memory)
-        return service, plan.decide(service, observed, self._settings, now)
+        return service, plan.decide(service, observed, self._settings, now, self._children)
 
     # --- read ---------------------------------------------------------------------------------------
 
@@ -184,6 +193,7 @@ class Reconciler:
             lookups=dict(memory.lookups),
             foreign=frozenset(memory.foreign),
             refusal=memory.refusal,
+            absent=self.absent,
         )
 
     def _resolution(self, key: Key, service: GoService, memory: Memory) -> Resolution | None:
@@ -227,6 +237,18 @@ class Reconciler:
                 git = service.spec.source.git
                 since = self._sources.refresh_now(git.url, git.revision)
                 memory.rebuild = (service.rebuild_requested_at, since)
+
+    def leave_alone(self, absent: frozenset[str]) -> bool:
+        """Neither write nor miss these kinds from now on; say whether that is another set than before.
+
+        What was refused may have been refused because a kind was on its way out.
+        """
+        if absent == self.absent:
+            return False
+        self.absent = absent
+        for memory in self._memory.values():
+            memory.forget_refusals()
+        return True
 
     def next_waiting(self) -> list[Key]:
         """The services whose build may find a slot now that one has ended."""

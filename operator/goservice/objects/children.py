@@ -6,11 +6,12 @@ uninstall finds, and what the tests go through. A new child is one file beside t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from goservice import names
+from goservice.api.conditions import Type
 from goservice.api.resource import GoService
 from goservice.manifest import Kind, Manifest
 from goservice.objects import (
@@ -106,6 +107,12 @@ class Child:
     """Labels beside managed-by that are watched; of the kind's first row."""
     unread: str = ""
     """The largest part of the object, where no pass reads it: it is not kept in memory."""
+    optional: Type | None = None
+    """The condition that says so where the cluster does not serve the kind. None: the API is always there."""
+
+    def __post_init__(self) -> None:
+        """Only what is applied and deleted again can be left out of a pass as if it were not there."""
+        assert self.optional is None or self.upkeep is Upkeep.APPLIED
 
 
 def _order(wants: Wants) -> BuildOrder:
@@ -207,19 +214,30 @@ CHILDREN: tuple[Child, ...] = (
 )
 """Every child, in the order in which they are written, watched and shown."""
 
-KINDS: Mapping[str, Kind] = {child.kind.kind: child.kind for child in CHILDREN}
+
+def kinds_of(children: Iterable[Child]) -> dict[str, Kind]:
+    """The kinds of a table by their name, each once, in its order."""
+    return {child.kind.kind: child.kind for child in children}
+
+
+KINDS: Mapping[str, Kind] = kinds_of(CHILDREN)
 """The kinds of the table by their name, each once, in its order."""
 
 
-def of_component(component: str) -> tuple[Child, ...]:
+def optional_kinds(children: Iterable[Child]) -> tuple[str, ...]:
+    """The kinds of a table that a cluster may not serve, each once, in its order."""
+    return tuple(dict.fromkeys(child.kind.kind for child in children if child.optional))
+
+
+def of_component(component: str, children: Sequence[Child] = CHILDREN) -> tuple[Child, ...]:
     """The rows of one part: `app` or `build`."""
-    return tuple(child for child in CHILDREN if child.component == component)
+    return tuple(child for child in children if child.component == component)
 
 
-def watch_selector(kind: str) -> str:
+def watch_selector(kind: str, children: Sequence[Child] = CHILDREN) -> str:
     """The label selector of what is watched of a kind: our own objects, and of some kinds only a part."""
     labels = {names.MANAGED_BY: names.OPERATOR}
-    labels |= next((child.selector for child in CHILDREN if child.kind.kind == kind), {})
+    labels |= next((child.selector for child in children if child.kind.kind == kind), {})
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 

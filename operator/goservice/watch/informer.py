@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import kopf
+from kopf._cogs.structs.references import Insights  # the type of a public argument
 from typing_extensions import override
 
 from goservice.api import resource
-from goservice.cluster.kinds import KINDS
+from goservice.cluster.kinds import kinds_of
 from goservice.errors import GoServiceError
-from goservice.objects.children import watch_selector
+from goservice.manifest import Kind
+from goservice.objects.children import CHILDREN, READ, Child, optional_kinds, watch_selector
 from goservice.settings import Settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
 from goservice.watch.login import Login, login
@@ -78,14 +80,12 @@ class Backoffs:
 
 
 def registry(
-    kinds: Iterable[str], saw: Saw, login: Login, ending: Callable[[], object]
+    kinds: Iterable[Kind], saw: Saw, login: Login, ending: Callable[[], object]
 ) -> kopf.OperatorRegistry:
     """kopf's handlers: one for each watched kind, the login, and `ending`, called when kopf ends."""
     result = kopf.OperatorRegistry()
-    for name in kinds:
-        kind = KINDS[name]
-        group, _, version = kind.api_version.rpartition("/")
-        _on_event(result, saw, name, group, version, kind.plural)
+    for kind in kinds:
+        _on_event(result, saw, kind)
     kopf.on.login(registry=result, id="login")(login)
 
     async def cleanup(**_: Any) -> None:
@@ -95,23 +95,19 @@ def registry(
     return result
 
 
-def _on_event(
-    result: kopf.OperatorRegistry,
-    saw: Saw,
-    kind: str,
-    group: str,
-    version: str,
-    plural: str,
-) -> None:
+def _on_event(result: kopf.OperatorRegistry, saw: Saw, kind: Kind) -> None:
     async def handler(event: Any, **_: Any) -> None:
         manifest = dict(event["object"])
-        manifest.setdefault("kind", kind)
-        saw(kind, event["type"], manifest)
+        manifest.setdefault("kind", kind.kind)
+        saw(kind.kind, event["type"], manifest)
 
-    kopf.on.event(group, version, plural, registry=result, id=f"saw-{plural}")(handler)
+    group, _, version = kind.api_version.rpartition("/")
+    kopf.on.event(group, version, kind.plural, registry=result, id=f"saw-{kind.plural}")(handler)
 
 
-def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSettings:
+def kopf_settings(
+    quiet_seconds: float, children: Sequence[Child] = CHILDREN
+) -> kopf.OperatorSettings:
     """kopf posts, patches and remembers nothing, and reopens a watch that is silent so long."""
     result = kopf.OperatorSettings()
     result.scanning.disabled = True
@@ -132,12 +128,11 @@ def kopf_settings(kinds: Iterable[str], quiet_seconds: float) -> kopf.OperatorSe
     result.networking.connect_timeout = 10
     result.networking.error_backoffs = Backoffs()
     result.execution.max_workers = 4
-    for name in kinds:
-        if name == resource.KIND:
-            continue
-        kind = KINDS[name]
+    for child in children:
+        kind = child.kind
         group, _, version = kind.api_version.rpartition("/")
-        result.watching.label_selectors[group, version, kind.plural] = watch_selector(name)
+        selector = watch_selector(kind.kind, children)
+        result.watching.label_selectors[group, version, kind.plural] = selector
     return result
 
 
@@ -146,32 +141,80 @@ LINGER_SECONDS = 2.0
 
 
 async def run(
-    kinds: Sequence[str], saw: Saw, watches: Watches, settings: Settings, stop: asyncio.Event
+    saw: Saw,
+    watches: Watches,
+    settings: Settings,
+    stop: asyncio.Event,
+    children: Sequence[Child] = CHILDREN,
 ) -> None:
-    """kopf until it is told to stop.
+    """kopf until it is told to stop, watching the kinds of `watches` as they come and go.
 
     Raises:
         GoServiceError: when a watch cannot go on.
     """
     ending = asyncio.Event()
     ours = asyncio.all_tasks()
+    known = kinds_of(children)
+    optional = {name: known[name] for name in optional_kinds(children)}
+    required = [known[name] for name in watches.kinds if name not in optional]
+    handlers = registry(required, saw, login(watches), ending.set)
+    insights = Insights()
     reaper = asyncio.create_task(_reap(ending, ours))
-    ours.add(reaper)
+    follower = asyncio.create_task(_follow(watches, optional, handlers, saw, insights))
+    follower.add_done_callback(lambda _: stop.set())
+    ours |= {reaper, follower}
     try:
         await kopf.operator(
-            registry=registry(kinds, saw, login(watches), ending.set),
-            settings=kopf_settings(kinds, settings.watch_silence_seconds * QUIET_SHARE),
+            registry=handlers,
+            settings=kopf_settings(settings.watch_silence_seconds * QUIET_SHARE, children),
             clusterwide=not settings.namespaces,
             namespaces=settings.namespaces,
             standalone=True,
             stop_flag=stop,
+            insights=insights,
         )
+        if follower.done():
+            follower.result()
     except Exception as error:
         raise GoServiceError(
             f"a watch of the API server ended: {error}; the operator ends, to be started again"
         ) from error
     finally:
         reaper.cancel()
+        follower.cancel()
+
+
+async def _follow(
+    watches: Watches,
+    optional: Mapping[str, Kind],
+    handlers: kopf.OperatorRegistry,
+    saw: Saw,
+    insights: Insights,
+) -> None:
+    """Begin and end kopf's watches of the kinds that come and go; the others are left alone.
+
+    kopf does the same when it sees a CRD come or go. It is not let look itself: it would watch CRDs,
+    which takes a right on all of them, and it ends the operator when a watched kind is gone.
+    """
+    await insights.ready_resources.wait()
+    handled: set[str] = set()
+    while True:
+        watches.renewed.clear()
+        for name in watches.added - handled:
+            _on_event(handlers, saw, optional[name])
+        handled |= watches.added
+        resources = {name: _resource(kind) for name, kind in optional.items()}
+        async with insights.revised:
+            insights.watched_resources.difference_update(resources.values())
+            insights.watched_resources.update(resources[name] for name in watches.added)
+            insights.revised.notify_all()
+        await watches.renewed.wait()
+
+
+def _resource(kind: Kind) -> kopf.Resource:
+    """A kind as kopf knows what it has found at the API server."""
+    group, _, version = kind.api_version.rpartition("/")
+    return kopf.Resource(group, version, kind.plural, kind=kind.kind, namespaced=True, verbs=READ)
 
 
 async def _reap(ending: asyncio.Event, ours: set[asyncio.Task[Any]]) -> None:

@@ -3,16 +3,20 @@
 A dead connection may stay open without a byte. On a cluster where nothing happens the signs of life
 are the API server's bookmarks, about one a minute, and where those fail to come the answer when
 kopf reopens the watch. This module does no I/O: the session of `login` reports to it.
+
+What is watched may change while the process runs: a kind that the cluster does not always serve
+comes with `add` and goes with `remove`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from goservice.cluster.kinds import KINDS, path
+from goservice.manifest import Kind
 
 QUIET_SHARE = 7 / 12
 """kopf reopens a watch that is silent for this share of `watchSilenceSeconds`: 70 of 120 seconds."""
@@ -41,17 +45,54 @@ class Watches:
         namespaces: Iterable[str] = (),
         *,
         clock: Callable[[], float] = time.monotonic,
+        known: Mapping[str, Kind] = KINDS,
     ) -> None:
+        """`known`: how each kind is addressed, also of those that are added later."""
         self._clock = clock
-        self._all_open = asyncio.Event()
+        self._known = known
+        self._scopes = tuple(namespaces) or (None,)
+        self._watches: dict[str, _Watch] = {}
+        self._added: set[str] = set()
         self._relisted: set[str] = set()
+        self._opened = asyncio.Event()
         self._changed = asyncio.Event()
-        scopes = tuple(namespaces) or (None,)
-        self._watches = {
-            path(KINDS[kind], namespace, ""): _Watch(kind, clock())
-            for kind in kinds
-            for namespace in scopes
-        }
+        self._doubted = asyncio.Event()
+        self.kinds: tuple[str, ...] = ()
+        """The kinds that there should be watches of."""
+        self.renewed = asyncio.Event()
+        """Set when a kind came or went; whoever follows the kinds clears it."""
+        for kind in kinds:
+            self._begin(kind)
+
+    # --- what is watched ----------------------------------------------------------------------------
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The kinds that came with `add`."""
+        return frozenset(self._added)
+
+    def add(self, kind: str) -> None:
+        """Watch a kind from now on, which the cluster may cease to serve."""
+        self._added.add(kind)
+        self._begin(kind)
+        self.renewed.set()
+
+    def remove(self, kind: str) -> None:
+        """Watch a kind no more."""
+        self._added.discard(kind)
+        self._watches = {path: watch for path, watch in self._watches.items() if watch.kind != kind}
+        self.kinds = tuple(other for other in self.kinds if other != kind)
+        self._relisted.discard(kind)
+        if not self._relisted:
+            self._changed.clear()
+        self._opened.set()
+        self.renewed.set()
+
+    def _begin(self, kind: str) -> None:
+        self.kinds = (*self.kinds, kind)
+        for namespace in self._scopes:
+            where = path(self._known[kind], namespace, "")
+            self._watches[where] = _Watch(kind, self._clock())
 
     # --- what the session reports -------------------------------------------------------------------
 
@@ -73,8 +114,15 @@ class Watches:
             watch.listed = False
             self._relisted.add(watch.kind)
             self._changed.set()
-        if not self.missing():
-            self._all_open.set()
+        self._opened.set()
+
+    def not_found(self, where: str) -> bool:
+        """A list or watch was answered 404; say whether that is no wonder: the kind may have gone."""
+        watch = self._watches.get(where)
+        if watch is None or watch.kind not in self._added:
+            return False
+        self._doubted.set()
+        return True
 
     def heard(self, where: str) -> None:
         """Something came on a watch: an event or a bookmark."""
@@ -94,8 +142,7 @@ class Watches:
 
     def fault(self, longest: float) -> str:
         """Which watches have been silent for longer than they may; empty if none has."""
-        kinds = dict.fromkeys(watch.kind for watch in self._watches.values())
-        silent = [kind for kind in kinds if self.silence(kind) > longest]
+        silent = [kind for kind in self.kinds if self.silence(kind) > longest]
         if not silent:
             return ""
         worst = max(self.silence(kind) for kind in silent)
@@ -109,8 +156,19 @@ class Watches:
         return list(dict.fromkeys(w.kind for w in self._watches.values() if not w.open))
 
     async def all_open(self) -> None:
-        """Wait until every watch was opened once."""
-        await self._all_open.wait()
+        """Wait until every watch was opened once, also those that are added meanwhile."""
+        while self.missing():
+            self._opened.clear()
+            await self._opened.wait()
+
+    async def next_doubt(self, seconds: float) -> None:
+        """Wait until a kind may have gone, for so many seconds at the most."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._doubted.wait()
+        except TimeoutError:
+            pass
+        self._doubted.clear()
 
     def take_relisted(self) -> set[str]:
         """The kinds that kopf listed again since the last call."""

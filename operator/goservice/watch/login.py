@@ -106,9 +106,13 @@ def session(
 
     async def listen(request: aiohttp.ClientRequest, handler: Any) -> Any:
         response = await handler(request)
+        path = request.url.raw_path.removeprefix(prefix)
+        if response.status == 404 and watches.not_found(path):
+            # kopf retries after a connection error, and ends the operator after a 404.
+            response.close()
+            raise aiohttp.ClientConnectionError(f"{path} is not served any more")
         if response.status != 200:
             return response
-        path = request.url.raw_path.removeprefix(prefix)
         if "watch" not in request.url.query:
             watches.listed(path)
             return response
