@@ -94,7 +94,9 @@ def text_of(node: ast.AST) -> str | None:
 
 # --- facts: parsed once, in one module ----------------------------------------------------------------
 
-STEPS = [file for file in sorted((PACKAGE / "decide").glob("*.py")) if file.name != "facts.py"]
+PARSERS = {"facts.py", "live_deployment.py", "last_status.py", "attempts.py"}
+"""The modules that parse what was observed: `facts` and its three parts."""
+STEPS = [file for file in sorted((PACKAGE / "decide").glob("*.py")) if file.name not in PARSERS]
 READERS = {"annotation", "condition_of", "find_condition", "key_of", "owned", "image_of"}
 """Functions that read a manifest."""
 UNPARSED = {"children", "status"}

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from goservice import errors
+from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import HANDOVER_MANAGER, ONLY_NEW
 from goservice.manifest import Manifest
 from tests.support.conforming import (
@@ -319,7 +320,7 @@ async def what_is_not_there_is_not_found(cluster: Server, namespace: str, check:
 
 @scenario
 async def what_is_served_is_told(cluster: Server, namespace: str, check: Check) -> None:
-    for kind in ("ConfigMap", "Job", "GoService"):
+    for kind in KINDS:
         check.that(await cluster.serves(kind), kind)
     for kind in NOT_SERVED:
         check.that(not await cluster.serves(kind), kind)

@@ -19,7 +19,8 @@ from goservice.build.inputs import image_inputs, inputs_hash
 from goservice.build.outcome import Failed, Fetched, Outcome, Running, Succeeded
 from goservice.build.pod import BUILD
 from goservice.decide import pending_build
-from goservice.decide.facts import Attempt, Facts
+from goservice.decide.attempts import Attempt
+from goservice.decide.facts import Facts
 from goservice.decide.observed import Lookup, Observed
 from goservice.decide.source import SourceStep
 from goservice.manifest import digest_of, format_time, parse_time

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
 from goservice.build.outcome import Running
-from goservice.decide.facts import Attempt, Facts, Happening
+from goservice.decide.attempts import Attempt
+from goservice.decide.facts import Facts, Happening
 from goservice.decide.observed import Lookup
 from goservice.manifest import parse_time
 

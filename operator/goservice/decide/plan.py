@@ -15,7 +15,17 @@ from goservice import names
 from goservice.api.conditions import Condition, Reason
 from goservice.api.resource import GoService
 from goservice.build import engine
-from goservice.decide import build, facts, prune, refusals, rollout, source, status, upkeep
+from goservice.decide import (
+    build,
+    facts,
+    live_deployment,
+    prune,
+    refusals,
+    rollout,
+    source,
+    status,
+    upkeep,
+)
 from goservice.decide.build import BuildStep, Phase
 from goservice.decide.facts import Facts
 from goservice.decide.observed import Observed
@@ -118,7 +128,9 @@ def _choose_image(state: Pass) -> Pass:
         return replace(state, deployed=Deployed(image, wanted.user.uid, wanted.time_zone, go))
     if live is None:
         return state
-    return replace(state, deployed=facts.deployed(live, wanted.user.uid, wanted.time_zone))
+    return replace(
+        state, deployed=live_deployment.deployed(live, wanted.user.uid, wanted.time_zone)
+    )
 
 
 def _write(state: Pass) -> Pass:

@@ -10,7 +10,8 @@ from goservice.api.conditions import After, Condition, Reason, Type
 from goservice.api.resource import GoService
 from goservice.decide import facts as f
 from goservice.decide import rollout, status
-from goservice.decide.facts import Facts, LastStatus
+from goservice.decide.facts import Facts
+from goservice.decide.last_status import LastStatus
 from goservice.decide.observed import Observed
 from goservice.decide.writes import Plan
 from goservice.errors import InvalidSpec
@@ -18,6 +19,10 @@ from goservice.manifest import Manifest
 from goservice.objects.pod_template import effective_resources
 from goservice.settings import Settings
 
+SAID_ANEW = (Type.READY, Type.RECONCILING, Type.STALLED, Type.AVAILABLE)
+"""Conditions that every plan states anew."""
+OTHERS = tuple(kind for kind in Type if kind not in SAID_ANEW)
+"""Conditions that stay as they were while nothing is built or changed."""
 LOOK_AGAIN_AFTER = 60.0
 """Seconds until what the cluster stands against is looked at again."""
 
@@ -44,7 +49,7 @@ def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
     shown = [
         Condition(Type.READY, before.verdict()[0] or "Unknown", Reason.SUSPENDED, message),
         rollout.available(facts.deployment),
-        *_as_it_was(before, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
+        *_as_it_was(before, *OTHERS),
     ]
     generation = before.generation or service.generation
     fields = status.recorded(service, facts, generation)
@@ -57,7 +62,7 @@ def stalled(service: GoService, facts: Facts, now: datetime, reason: Reason, mes
         Condition(Type.READY, "False", reason, message),
         Condition(Type.STALLED, "True", reason, message),
         rollout.available(facts.deployment),
-        *_as_it_was(facts.status, Type.SOURCE_RESOLVED, Type.BUILT, Type.AUTOSCALED),
+        *_as_it_was(facts.status, *OTHERS),
     ]
     fields = status.recorded(service, facts, service.generation)
     plan = status.said(facts.status, service.generation, now, shown, fields)

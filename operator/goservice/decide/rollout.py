@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from goservice import names
 from goservice.api.conditions import Condition, Reason, Type
 from goservice.api.resource import GoService
-from goservice.decide.facts import Facts, LiveDeployment
+from goservice.decide.facts import Facts
+from goservice.decide.live_deployment import LiveDeployment
 from goservice.decide.observed import Lookup
 from goservice.objects.service import service_port
 

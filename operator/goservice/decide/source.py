@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from goservice.api.conditions import After, Reason
 from goservice.api.resource import GoService
-from goservice.decide.facts import LastStatus
+from goservice.decide.last_status import LastStatus
 from goservice.decide.observed import Resolution
 
 

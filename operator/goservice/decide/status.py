@@ -12,8 +12,10 @@ from goservice.api.conditions import Condition, Reason, Type, merged
 from goservice.api.resource import GoService
 from goservice.api.status import BuildPhase
 from goservice.build.outcome import Failed, Running, Succeeded
+from goservice.decide.attempts import Attempt
 from goservice.decide.build import BuildStep, Phase, logs_command
-from goservice.decide.facts import Attempt, Facts, LastStatus, last_status
+from goservice.decide.facts import Facts
+from goservice.decide.last_status import LastStatus, last_status
 from goservice.decide.prune import HISTORY
 from goservice.decide.rollout import RolloutStep, url
 from goservice.decide.source import SourceStep

@@ -12,7 +12,8 @@ from typing import assert_never
 
 from goservice import names
 from goservice.api.conditions import Condition, Reason
-from goservice.decide.facts import Facts, LiveDeployment
+from goservice.decide.facts import Facts
+from goservice.decide.live_deployment import LiveDeployment
 from goservice.decide.writes import Apply, Create, Delete, Write
 from goservice.manifest import Manifest, covers, digest_of
 from goservice.objects import deployment as deployments

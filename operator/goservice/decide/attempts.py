@@ -1,0 +1,233 @@
+"""The builds of a service, parsed from their Jobs and pods, else from what the Deployment and the status remember."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from goservice import names
+from goservice.api.conditions import Reason, Type, known
+from goservice.api.resource import GoService
+from goservice.build.engine import Engine
+from goservice.build.outcome import Failed, Fetched, Outcome, Running, Succeeded, go_line, is_digest
+from goservice.decide.last_status import BuildRecord, LastStatus
+from goservice.decide.live_deployment import LiveDeployment
+from goservice.decide.observed import Lookup, Observed
+from goservice.manifest import (
+    Manifest,
+    annotation,
+    condition_of,
+    find_condition,
+    owned,
+    parse_number,
+)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One build, as far as it is known."""
+
+    name: str
+    """Its name: that of its Job and its ConfigMap."""
+    inputs: str
+    """The hash of its inputs."""
+    number: int
+    """Which attempt at these inputs it is, from 1."""
+    outcome: Outcome
+    """What has become of it."""
+    job_uid: str = ""
+    """Its Job's uid; empty where the Job is gone, or not made yet."""
+    pod_uids: tuple[str, ...] = ()
+    """Its pods' uids."""
+    started: str = ""
+    """When its Job was made, RFC 3339."""
+    finished: str = ""
+    """When it ended, RFC 3339; empty if it did not, or that is not known."""
+    commit: str = ""
+    """The commit that it builds; empty if that is not known."""
+    generation: str = ""
+    """The generation of the resource that it was started for."""
+    tries: int = 1
+    """How many builds in a row a platform failure has ended, this one counted."""
+    triggers: tuple[str, ...] = ()
+    """Why it was started."""
+    rebuild_handled: str = ""
+    """The rebuild request that it answers."""
+    spec_hash: str = ""
+    """The hash of the part of its inputs that the resource says."""
+    settings_hash: str = ""
+    """The hash of the part of its inputs that the platform says."""
+    lookup: Lookup | None = None
+    """What to ask before its end is known: the Job is over, and no pod has told how."""
+    recorded: bool = False
+    """Whether its outcome is taken over from the status, in the words that stand there."""
+
+    @property
+    def running(self) -> bool:
+        """Whether it is not over."""
+        return isinstance(self.outcome, Running)
+
+    @property
+    def has_job(self) -> bool:
+        """Whether its Job is there."""
+        return bool(self.job_uid)
+
+
+def _attempt(job: Manifest, pods: list[Manifest], outcome: Outcome) -> Attempt:
+    metadata = job["metadata"]
+    ended = condition_of(job, "Complete") or condition_of(job, "Failed")
+    finished = job.get("status", {}).get("completionTime") or ended.get("lastTransitionTime", "")
+    commit = annotation(job, names.COMMIT)
+    return Attempt(
+        name=metadata["name"],
+        inputs=annotation(job, names.INPUTS),
+        number=parse_number(annotation(job, names.ATTEMPT), 1),
+        outcome=outcome,
+        job_uid=metadata.get("uid", ""),
+        pod_uids=tuple(pod["metadata"].get("uid", "") for pod in pods),
+        started=metadata.get("creationTimestamp", ""),
+        finished=finished,
+        commit=commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "",
+        generation=annotation(job, names.GENERATION),
+        tries=parse_number(annotation(job, names.TRIES), 1),
+        triggers=tuple(re.findall(r"\b[A-Za-z]{1,20}\b", annotation(job, names.TRIGGER))[:4]),
+        rebuild_handled=annotation(job, names.REBUILD_HANDLED),
+        spec_hash=annotation(job, names.SPEC_HASH),
+        settings_hash=annotation(job, names.SETTINGS_HASH),
+    )
+
+
+def _created(manifest: Manifest) -> str:
+    return str(manifest["metadata"].get("creationTimestamp", ""))
+
+
+def _pods_of(pods: Iterable[Manifest], job_uid: str) -> list[Manifest]:
+    return [
+        pod
+        for pod in pods
+        if any(r["uid"] == job_uid for r in pod["metadata"].get("ownerReferences", ()))
+    ]
+
+
+def highest_attempts(service: GoService, observed: Observed, status: LastStatus) -> dict[str, int]:
+    """From names alone, whoever owns the Job: a name that is taken is never used again."""
+    taken = [name for kind, name in observed.children if kind == "Job"]
+    if not status.build_is_queued:
+        taken.append(status.build_name)
+    highest: dict[str, int] = {}
+    for name in taken:
+        found = names.parse_build(service, name)
+        if found is not None:
+            inputs, attempt = found
+            highest[inputs] = max(attempt, highest.get(inputs, 0))
+    return highest
+
+
+def builds_of(
+    service: GoService,
+    observed: Observed,
+    builder: Engine,
+    deployment: LiveDeployment | None,
+    status: LastStatus,
+) -> tuple[Attempt, ...]:
+    every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
+    found = []
+    for (kind, _), job in sorted(observed.children.items()):
+        if kind != "Job" or not owned(job, service.uid):
+            continue
+        pods = _pods_of(every, job["metadata"].get("uid", ""))
+        newest = max(pods, key=_created, default=None)
+        attempt = _attempt(job, pods, builder.outcome(job, newest))
+        if _may_be_lost(attempt, newest):
+            past = remembered(service, deployment, status, attempt.inputs)
+            attempt = _with_end_looked_up(service, observed, builder, attempt, job, past)
+        found.append(attempt)
+    return tuple(sorted(found, key=lambda a: (a.started, a.number)))
+
+
+def _may_be_lost(attempt: Attempt, pod: Manifest | None) -> bool:
+    """Whether a build counts as lost only because no pod that is seen tells its end."""
+    lost = isinstance(attempt.outcome, Failed) and attempt.outcome.reason is Reason.NODE_LOST
+    return lost and not (pod or {}).get("status", {}).get("reason")
+
+
+def _with_end_looked_up(
+    service: GoService,
+    observed: Observed,
+    builder: Engine,
+    attempt: Attempt,
+    job: Manifest,
+    past: Iterable[Attempt],
+) -> Attempt:
+    """The attempt with its end as it is recorded, else as the API server shows the pod.
+
+    Jobs and pods are watched apart: a pod's end may come later than its Job's, or the pod may be
+    gone. A lost build is done again, so the API server is asked before a build is called lost.
+    """
+    ends = {recorded.name: recorded.outcome for recorded in past}
+    if attempt.name in ends:
+        return replace(attempt, outcome=ends[attempt.name], recorded=True)
+    lookup = Lookup(
+        "Pod",
+        service.namespace,
+        label_selector=f"{names.SERVICE}={service.name},{names.COMPONENT}=build",
+        occasion=f"end of {attempt.name}",
+    )
+    found = observed.lookups.get(lookup)
+    if found is None:
+        return replace(attempt, outcome=Running(), lookup=lookup)
+    pods = _pods_of(found, attempt.job_uid)
+    return replace(attempt, outcome=builder.outcome(job, max(pods, key=_created, default=None)))
+
+
+def remembered(
+    service: GoService, deployment: LiveDeployment | None, status: LastStatus, inputs: str
+) -> list[Attempt]:
+    found = []
+    if deployment is not None and deployment.inputs == inputs:
+        done = _made(deployment.image, deployment.commit, deployment.go)
+        if done is not None:
+            name = names.build(service, inputs, deployment.attempt)
+            found.append(Attempt(name, inputs, deployment.attempt, done, commit=deployment.commit))
+    for record in status.history:
+        place = names.parse_build(service, record.name)
+        if place is None or place[0] != inputs:
+            continue
+        outcome = _recorded(status, record)
+        if outcome is not None:
+            found.append(
+                Attempt(
+                    record.name,
+                    inputs,
+                    place[1],
+                    outcome,
+                    finished=record.built_at,
+                    commit=record.commit,
+                    generation=str(status.generation or ""),
+                    recorded=True,
+                )
+            )
+    return found
+
+
+def _recorded(status: LastStatus, record: BuildRecord) -> Outcome | None:
+    """A finished build's outcome as the status tells it, in the words of the last pass."""
+    if record.outcome == "Succeeded":
+        return _made(record.image, record.commit, status.go)
+    if status.build_name != record.name:
+        return None
+    built = find_condition(status.written, Type.BUILT)
+    reason = record.outcome
+    if built.get("reason") == Reason.RETRIES_EXHAUSTED:
+        reason = Reason.RETRIES_EXHAUSTED
+    message = str(built.get("message", "")) if built.get("reason") == reason else ""
+    return Failed(known(reason) or Reason.BUILD_FAILED, message, tail=status.log_tail)
+
+
+def _made(image: str, commit: str, go: str) -> Succeeded | None:
+    """A success that an image's name tells of; None if it has no digest."""
+    digest = image.partition("@")[2]
+    if not is_digest(digest):
+        return None
+    return Succeeded(digest, Fetched(commit=commit, go=go_line(go)))
