@@ -671,6 +671,18 @@ def test_a_lost_build_is_told_once(tries: str) -> None:
     assert again.status is None
 
 
+def test_a_build_whose_end_only_the_deployment_remembers_is_not_shown_as_running() -> None:
+    """The status write of the pass that saw the end was lost, and the pod is gone since."""
+    service = f.service()
+    started = decide(service, f.observed(f.job(service))).status
+    job, pod = built(service)
+    world = [job, *applied(decide(service, f.observed(job, pod, status=dict(started or {}))))]
+    later = decide(service, f.observed(*world, status=dict(started or {})), seconds=90).status
+    assert later is not None
+    assert later["build"]["phase"] == "Succeeded"
+    assert decide(service, f.observed(*world, status=dict(later)), seconds=95).status is None
+
+
 def test_a_recorded_build_needs_no_pod() -> None:
     service = f.service()
     job, pod = built(service)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from goservice import names
@@ -98,6 +98,10 @@ def _attempt(job: Manifest, pods: list[Manifest], outcome: Outcome) -> Attempt:
     )
 
 
+Past = Mapping[str, tuple[Attempt, ...]]
+"""Builds that something remembers, by the hash of their inputs."""
+
+
 def _created(manifest: Manifest) -> str:
     return str(manifest["metadata"].get("creationTimestamp", ""))
 
@@ -128,9 +132,9 @@ def builds_of(
     service: GoService,
     observed: Observed,
     builder: Engine,
-    deployment: LiveDeployment | None,
-    status: LastStatus,
+    past: Past,
 ) -> tuple[Attempt, ...]:
+    """Builds that have a Job, the oldest first. `past` knows ends that no pod tells any more."""
     every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
     found = []
     for (kind, _), job in sorted(observed.children.items()):
@@ -140,8 +144,8 @@ def builds_of(
         newest = max(pods, key=_created, default=None)
         attempt = _attempt(job, pods, builder.outcome(job, newest))
         if _may_be_lost(attempt, newest):
-            past = remembered(service, deployment, status, attempt.inputs)
-            attempt = _with_end_looked_up(service, observed, builder, attempt, job, past)
+            known = past.get(attempt.inputs, ())
+            attempt = _with_end_looked_up(service, observed, builder, attempt, job, known)
         found.append(attempt)
     return tuple(sorted(found, key=lambda a: (a.started, a.number)))
 
@@ -165,9 +169,9 @@ def _with_end_looked_up(
     Jobs and pods are watched apart: a pod's end may come later than its Job's, or the pod may be
     gone. A lost build is done again, so the API server is asked before a build is called lost.
     """
-    ends = {recorded.name: recorded.outcome for recorded in past}
-    if attempt.name in ends:
-        return replace(attempt, outcome=ends[attempt.name], recorded=True)
+    known = {one.name: one for one in past}.get(attempt.name)
+    if known is not None:
+        return replace(attempt, outcome=known.outcome, recorded=known.recorded)
     lookup = Lookup(
         "Pod",
         service.namespace,
@@ -181,33 +185,34 @@ def _with_end_looked_up(
     return replace(attempt, outcome=builder.outcome(job, max(pods, key=_created, default=None)))
 
 
-def remembered(
-    service: GoService, deployment: LiveDeployment | None, status: LastStatus, inputs: str
-) -> list[Attempt]:
-    found = []
-    if deployment is not None and deployment.inputs == inputs:
+def past_of(
+    service: GoService, deployment: LiveDeployment | None, status: LastStatus
+) -> dict[str, tuple[Attempt, ...]]:
+    """What the Deployment and the status tell of builds, by the hash of their inputs."""
+    found: dict[str, tuple[Attempt, ...]] = {}
+    if deployment is not None:
         done = _made(deployment.image, deployment.commit, deployment.go)
         if done is not None:
-            name = names.build(service, inputs, deployment.attempt)
-            found.append(Attempt(name, inputs, deployment.attempt, done, commit=deployment.commit))
+            inputs, number = deployment.inputs, deployment.attempt
+            name = names.build(service, inputs, number)
+            found[inputs] = (Attempt(name, inputs, number, done, commit=deployment.commit),)
     for record in status.history:
-        place = names.parse_build(service, record.name)
-        if place is None or place[0] != inputs:
-            continue
+        of_name = names.parse_build(service, record.name)
         outcome = _recorded(status, record)
-        if outcome is not None:
-            found.append(
-                Attempt(
-                    record.name,
-                    inputs,
-                    place[1],
-                    outcome,
-                    finished=record.built_at,
-                    commit=record.commit,
-                    generation=str(status.generation or ""),
-                    recorded=True,
-                )
-            )
+        if of_name is None or outcome is None:
+            continue
+        inputs, number = of_name
+        attempt = Attempt(
+            record.name,
+            inputs,
+            number,
+            outcome,
+            finished=record.built_at,
+            commit=record.commit,
+            generation=str(status.generation or ""),
+            recorded=True,
+        )
+        found[inputs] = (*found.get(inputs, ()), attempt)
     return found
 
 

@@ -97,7 +97,7 @@ def step(
     if not source.commit:
         return BuildStep(Phase.NONE, Reason.RESOLVING)
     inputs = inputs_hash(service, settings, source.commit)
-    newest = _newest(service, facts, inputs)
+    newest = _newest(facts, inputs)
     fresh = observed.resolution is not None and observed.resolution.fresh
     if newest is not None and not (facts.pending_rebuild and fresh):
         found = _known(service, now, facts, newest)
@@ -106,9 +106,9 @@ def step(
     return _start(service, observed, settings, now, facts, source.commit, inputs, newest)
 
 
-def _newest(service: GoService, facts: Facts, inputs: str) -> Attempt | None:
+def _newest(facts: Facts, inputs: str) -> Attempt | None:
     """The highest attempt of these inputs that anything knows of."""
-    found = {a.number: a for a in facts.remembered(service, inputs)}
+    found = {a.number: a for a in facts.past.get(inputs, ())}
     found.update({a.number: a for a in facts.builds if a.inputs == inputs})
     return found[max(found)] if found else None
 
@@ -207,7 +207,7 @@ def _start(
     inputs: str,
     newest: Attempt | None,
 ) -> BuildStep:
-    number = 1 + _highest(service, facts, inputs)
+    number = 1 + _highest(facts, inputs)
     triggers = _triggers(service, settings, facts, commit, newest)
     wanted = Attempt(
         names.build(service, inputs, number),
@@ -267,10 +267,10 @@ def _behind(service: GoService, now: datetime, facts: Facts, other: Attempt) -> 
     )
 
 
-def _highest(service: GoService, facts: Facts, inputs: str) -> int:
+def _highest(facts: Facts, inputs: str) -> int:
     """The highest attempt of these inputs that is known anywhere."""
     numbers = [a.number for a in facts.builds if a.inputs == inputs]
-    numbers += [a.number for a in facts.remembered(service, inputs)]
+    numbers += [a.number for a in facts.past.get(inputs, ())]
     return max([facts.highest_attempts.get(inputs, 0), *numbers])
 
 

@@ -15,7 +15,7 @@ from goservice.api.resource import GoService
 from goservice.build.engine import Engine
 from goservice.build.outcome import LONGEST_WORDS
 from goservice.build.pod import is_in_trouble, why_waiting
-from goservice.decide.attempts import Attempt, builds_of, highest_attempts, remembered
+from goservice.decide.attempts import Attempt, Past, builds_of, highest_attempts, past_of
 from goservice.decide.last_status import LastStatus, last_status
 from goservice.decide.live_deployment import LiveDeployment, deployment_of
 from goservice.decide.observed import Lookup, Observed
@@ -67,6 +67,8 @@ class Facts:
     """Why its autoscaler cannot work; empty if it does, or there is none."""
     builds: tuple[Attempt, ...]
     """Its builds that have a Job, the oldest first."""
+    past: Past
+    """Builds that the Deployment and the status remember, by the hash of their inputs."""
     highest_attempts: Mapping[str, int]
     """The highest attempt of each hash of inputs that any Job or the status has in its name."""
     build_files: Mapping[str, str]
@@ -79,10 +81,6 @@ class Facts:
     """What each lookup of events found, in the API server's order."""
     pod_troubles: Mapping[Lookup, str]
     """For each lookup of pods: why one is not ready, in the kubelet's or the scheduler's words."""
-
-    def remembered(self, service: GoService, inputs: str) -> list[Attempt]:
-        """Attempts of these inputs that the Deployment and the status tell of."""
-        return remembered(service, self.deployment, self.status, inputs)
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,8 @@ def of(service: GoService, observed: Observed, builder: Engine) -> Facts:
     own = {place: m for place, m in observed.children.items() if owned(m, service.uid)}
     deployment = deployment_of(observed, service.name, service.uid)
     status = last_status(observed.status)
-    builds = builds_of(service, observed, builder, deployment, status)
+    past = past_of(service, deployment, status)
+    builds = builds_of(service, observed, builder, past)
     active = condition_of(own.get(("HorizontalPodAutoscaler", service.name)), "ScalingActive")
     inactive = clean(f"{active.get('reason')}: {active.get('message')}")
     answered = {status.rebuild_handled, *(build.rebuild_handled for build in builds)}
@@ -124,6 +123,7 @@ def of(service: GoService, observed: Observed, builder: Engine) -> Facts:
         deployment=deployment,
         scaling_inactive=inactive if active.get("status") == "False" else "",
         builds=builds,
+        past=past,
         highest_attempts=highest_attempts(service, observed, status),
         build_files={
             name: manifest["metadata"].get("uid", "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goservice.api.conditions import Condition, Type, known
+from goservice.api.status import BuildPhase
 from goservice.manifest import find_condition
 
 
@@ -50,6 +51,8 @@ class LastStatus:
     """Its name."""
     build_is_queued: bool
     """Whether that build waited for a build slot."""
+    build_is_over: bool
+    """Whether that build has ended."""
     build_started_at: str
     """When that build was started, RFC 3339."""
     log_tail: str
@@ -86,12 +89,13 @@ def last_status(written: Mapping[str, Any]) -> LastStatus:
         go=str(written.get("goVersion", "")),
         build=build,
         build_name=str(build.get("name", "")),
-        build_is_queued=build.get("phase") == "Queued",
+        build_is_queued=build.get("phase") == BuildPhase.QUEUED,
+        build_is_over=build.get("phase") in (BuildPhase.SUCCEEDED, BuildPhase.FAILED),
         build_started_at=str(build.get("startedAt") or ""),
         log_tail=str(build.get("logTail", "")),
         history=tuple(
             BuildRecord(
-                name=item["build"],
+                name=str(item.get("build", "")),
                 outcome=str(item.get("outcome", "")),
                 image=str(item.get("image", "")),
                 commit=str(item.get("commit", "")),

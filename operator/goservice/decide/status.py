@@ -260,14 +260,14 @@ def _build_status(
 ) -> dict[str, Any]:
     """`status.build`: the newest build, in a form that does not change while it merely runs."""
     is_known = before.build_name == attempt.name
-    if is_known and attempt.recorded:
+    if is_known and attempt.recorded and before.build_is_over:
         return dict(before.build)
     started = before.build_started_at if is_known else ""
     fields: dict[str, Any] = {
         "name": attempt.name,
         "attempt": attempt.number,
         "trigger": list(attempt.triggers),
-        "phase": "Running",
+        "phase": str(BuildPhase.RUNNING),
         "startedAt": started or attempt.started,
         "finishedAt": attempt.finished,
         "logsCommand": logs_command(service, attempt, attempt.outcome),
