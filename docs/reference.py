@@ -352,7 +352,7 @@ SAMPLE: Mapping[str, Any] = {
 def _children() -> str:
     """Each kind that the operator writes, and what the module of its object says that it is for."""
     rows = []
-    for kind in children.KINDS:
+    for kind in children.CHILD_KINDS:
         every = [child for child in children.CHILDREN if child.kind.kind == kind]
         names = [_name(child) for child in every if child.upkeep is not Upkeep.WATCHED]
         if names:

@@ -1,4 +1,4 @@
-"""Every name, label, annotation, tag and hash that the operator makes, in one place.
+"""Every name, label, annotation and tag that the operator makes, in one place.
 
 Names carry the hash of what goes in and the attempt, so that a repeated request meets "already
 exists" instead of doing the work twice.
@@ -7,7 +7,6 @@ exists" instead of doing the work twice.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from goservice.api.resource import GROUP, GoService
 from goservice.manifest import digest_of
@@ -60,7 +59,6 @@ SPEC_HASH = f"{GROUP}/spec-hash"
 """Annotation of a Job: hash of what the resource says of the build's inputs."""
 SETTINGS_HASH = f"{GROUP}/settings-hash"
 """Annotation of a Job: hash of what the platform says of the build's inputs."""
-Canonical = dict[str, Any]
 
 
 def labels(service: GoService, component: str) -> dict[str, str]:

@@ -80,7 +80,7 @@ def circle(edges: Graph) -> list[str]:
     return []
 
 
-def test_no_circle_of_folders_but_the_known_one() -> None:
+def test_no_circle_of_folders() -> None:
     edges = graph(ROOT)
     assert len(edges) > 20
     assert circle(edges) == []

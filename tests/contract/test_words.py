@@ -22,9 +22,6 @@ UNITS = re.compile(
 )
 """Words that say what a number counts or measures."""
 
-LONGEST_INIT = 20
-"""Lines of an `__init__.py`: a docstring and, of the package itself, its version."""
-
 
 def tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text())
@@ -61,7 +58,7 @@ def is_type_variable(value: ast.expr | None) -> bool:
 
 
 def is_number(value: ast.expr | None) -> bool:
-    """Whether an expression is a number, a timedelta or a tuple of numbers."""
+    """Whether an expression is a number or a tuple of numbers; a timedelta has its unit."""
     match value:
         case ast.Constant(value=bool()):
             return False
@@ -73,8 +70,6 @@ def is_number(value: ast.expr | None) -> bool:
             return is_number(left) and is_number(right)
         case ast.Tuple(elts=elements):
             return bool(elements) and all(map(is_number, elements))
-        case ast.Call(func=ast.Name(id="timedelta") | ast.Attribute(attr="timedelta")):
-            return True
         case _:
             return False
 
@@ -120,15 +115,6 @@ def test_a_name_stands_for_one_type() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [module for module in MODULES if Path(module).name == "__init__.py"]
-)
-def test_a_package_keeps_nothing_in_its_init(module: str) -> None:
-    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_INIT
-    for node in ast.walk(tree(module)):
-        assert not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-
-
-@pytest.mark.parametrize(
     ("text", "fault"),
     [
         ("A = 1", "A has no docstring"),
@@ -136,7 +122,7 @@ def test_a_package_keeps_nothing_in_its_init(module: str) -> None:
         ('A = 1\nB = 2\n"""Seconds."""', "A has no docstring"),
         ('A = 1.5\n"""How long."""', "the docstring of A names no unit"),
         ('A = 64 * 1024\n"""How much."""', "the docstring of A names no unit"),
-        ('A = timedelta(seconds=1)\n"""How long."""', "the docstring of A names no unit"),
+        ('A = timedelta(seconds=1)\n"""How long."""', None),
         ("@dataclass(frozen=True)\nclass A:\n    b: int = 1", "A.b has no docstring"),
         ('A = 1\n"""Seconds."""', None),
         ('A = "a"\n"""A letter."""', None),

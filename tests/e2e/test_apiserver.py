@@ -404,7 +404,7 @@ def test_deleting_it_deletes_all_that_it_made(bed: Bed) -> None:
     before = len(bed.plane.writes())
     bed.plane.kubectl("delete", "goservice", "checkout", "-n", "shop")
     served = bed.plane.kubectl("api-resources", "-o", "name").split()
-    kinds = ",".join(k.resource for k in children.KINDS.values() if k.resource in served)
+    kinds = ",".join(k.resource for k in children.CHILD_KINDS.values() if k.resource in served)
     managed = "app.kubernetes.io/managed-by=goservice-operator"
 
     def gone() -> bool:

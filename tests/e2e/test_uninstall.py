@@ -102,7 +102,7 @@ def test_deleting_a_service_deletes_all_that_it_made(checkout: Service) -> None:
     kubectl.kubectl("delete", "goservice", checkout.name, "-n", checkout.namespace)
     selector = f"goservice.dev/service={checkout.name}"
     served = kubectl.kubectl("api-resources", "-o", "name").split()
-    kinds = ",".join(k.resource for k in children.KINDS.values() if k.resource in served)
+    kinds = ",".join(k.resource for k in children.CHILD_KINDS.values() if k.resource in served)
     left = ("get", kinds, "-n", checkout.namespace, "-l", selector, "-o", "name")
     localnode.until("nothing is left", lambda: not kubectl.kubectl(*left), 90)
     assert localnode.writes(since) == []

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from goservice import names
 from goservice.manifest import Manifest
-from goservice.objects.children import KINDS
+from goservice.objects.children import CHILD_KINDS
 from testbed.inmemory.world import World
 from tests.faults.virtual import VirtualLoop
 from tests.support import factories
@@ -52,7 +52,7 @@ class Actors:
 
     def catch_up(self) -> None:
         """Look at what is there already."""
-        for kind in KINDS:
+        for kind in CHILD_KINDS:
             for manifest in self._world.all(kind):
                 self._changed("ADDED", manifest)
 

@@ -271,7 +271,7 @@ def orphans(world: World) -> list[str]:
     """Our objects whose owner is not there."""
     present = {m["metadata"]["uid"] for kind in (resource.KIND, "Job") for m in world.all(kind)}
     found = []
-    for kind in children.KINDS:
+    for kind in children.CHILD_KINDS:
         for manifest in world.all(kind):
             owners = {r["uid"] for r in manifest["metadata"].get("ownerReferences") or ()}
             if not owners & present:

@@ -143,7 +143,7 @@ async def delete_while_building(rig: Rig) -> None:
 
 
 def _nothing(rig: Rig) -> bool:
-    return not any(rig.world.all(kind) for kind in children.KINDS)
+    return not any(rig.world.all(kind) for kind in children.CHILD_KINDS)
 
 
 @scenario(after=create, races=True)

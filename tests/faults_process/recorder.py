@@ -79,7 +79,9 @@ class Recorder:
     def strays(self, service: Key) -> list[str]:
         """The objects of a service that do not belong to its resource as it is now."""
         uid = self.get(resource.KIND, *service)["metadata"]["uid"]
-        found = [m for kind in children.KINDS if kind != "Pod" for m in self.all(kind, service)]
+        found = [
+            m for kind in children.CHILD_KINDS if kind != "Pod" for m in self.all(kind, service)
+        ]
         wrong = [m for m in found if not owned(m, uid)]
         return [f"{m['kind']} {m['metadata']['name']} has another owner" for m in wrong]
 

@@ -40,7 +40,7 @@ WRITTEN = [child for child in children.CHILDREN if child.upkeep is not Upkeep.WA
 def stranger(kind: str, name: str, namespace: str = "shop", **metadata: Any) -> Manifest:
     """An object of somebody else's."""
     made = {
-        "apiVersion": children.KINDS[kind].api_version,
+        "apiVersion": children.CHILD_KINDS[kind].api_version,
         "kind": kind,
         "metadata": {"name": name, "namespace": namespace, **metadata},
     }

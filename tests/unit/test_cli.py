@@ -435,11 +435,9 @@ def test_the_story_names_what_is_wrong_beside_ready() -> None:
                 "message": said,
             },
         ],
-        "warnings": [{"field": "spec.env", "message": "look"}],
     }
     text = click.unstyle(status.story(body))
     assert f"SourceResolved GitUnavailable: {said}" in text
-    assert "Warning  spec.env: look" in text
 
 
 async def test_status_without_a_name_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:

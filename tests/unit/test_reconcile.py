@@ -300,7 +300,7 @@ async def test_deleted_services_leave_nothing_and_are_forgotten() -> None:
     assert await lab.operator.reconcile(KEY) is None
     assert lab.world.writes[before:] == []
     assert not lab.git.wanted
-    for kind in children.KINDS:
+    for kind in children.CHILD_KINDS:
         assert lab.world.all(kind) == []
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, StrEnum, auto
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from goservice.manifest import format_time
 
@@ -351,14 +351,23 @@ def known(text: object) -> Reason | None:
     return next((reason for reason in Reason if reason == text), None)
 
 
+Verdict = Literal["True", "False", "Unknown"]
+"""The values of a condition's status."""
+
+
+def verdict(text: object) -> Verdict | None:
+    """The value of a status that a text names; None if it names none."""
+    return next((value for value in get_args(Verdict) if value == text), None)
+
+
 @dataclass(frozen=True)
 class Condition:
     """One finding about a service."""
 
     type: Type
     """What it speaks of."""
-    status: str
-    """True, False or Unknown."""
+    status: Verdict
+    """Whether it holds."""
     reason: Reason
     """Why, in one word."""
     message: str = ""

@@ -6,10 +6,9 @@ which the hash has always had them: what is recorded on Jobs and in tags must no
 
 from __future__ import annotations
 
-from goservice.api.reaches import Reaches, reaching, renamed
+from goservice.api.reaches import Reaches, Written, reaching, renamed
 from goservice.api.resource import GoService
 from goservice.manifest import digest_of
-from goservice.names import Canonical
 from goservice.settings import Settings
 
 NAMES = {"source.git": "git", "image.repository": "repository", "image.tag": "tag"}
@@ -19,7 +18,7 @@ STAND_INS = ("builder", "busybox", "alpine", "distroless", "moduleProxy", "packa
 """Settings that count only for services that do not say the same thing themselves."""
 
 
-def image_inputs(service: GoService, settings: Settings, commit: str) -> Canonical:
+def image_inputs(service: GoService, settings: Settings, commit: str) -> Written:
     """Everything that reaches the image, and nothing else; defaults are left out.
 
     A new field or setting changes no hash while it has its default. The recorded hashes in the
@@ -36,7 +35,7 @@ def image_inputs(service: GoService, settings: Settings, commit: str) -> Canonic
     }
 
 
-def _revision_if_shown(service: GoService) -> Canonical:
+def _revision_if_shown(service: GoService) -> Written:
     """The revision, where a linked variable shows it; the tag does not reach the image's content.
 
     Else it reaches nothing: it names a commit, and that is the input.
@@ -47,7 +46,7 @@ def _revision_if_shown(service: GoService) -> Canonical:
     return {"revision": git.revision} if shown and git and git.revision else {}
 
 
-def _settings_that_reach(service: GoService, settings: Settings) -> Canonical:
+def _settings_that_reach(service: GoService, settings: Settings) -> Written:
     """The platform's values that this service's image is made with.
 
     A stand-in counts where the service says nothing itself, any other for every service.

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from goservice.api.status import BuildPhase
 from goservice.build.engine import ENGINES, Engine
 from goservice.cli import target as targets
 from goservice.cli.target import Target
@@ -80,7 +81,7 @@ async def _build(cluster: Cluster, where: str, name: str, follow: bool, waiting:
     while True:
         body = await targets.find_service(cluster, where, name)
         build = (body.get("status") or {}).get("build") or {}
-        queued = build.get("phase") == "Queued"
+        queued = build.get("phase") == BuildPhase.QUEUED
         if build and not queued:
             return str(build["name"])
         if (body.get("spec", {}).get("image") or {}).get("digest"):

@@ -21,6 +21,13 @@ from goservice.manifest import Manifest, find_condition
 COLOURS = {"True": "green", "False": "red"}
 """The colour of a condition's status; Unknown is yellow."""
 
+OTHERS = tuple(
+    kind
+    for kind in Type
+    if kind not in (Type.READY, Type.RECONCILING, Type.STALLED, Type.AVAILABLE, Type.BUILT)
+)
+"""Conditions of which a line tells when they are False; the others are told in lines of their own."""
+
 LABEL = 9
 """Characters of the column of labels, the spaces after them counted."""
 
@@ -171,12 +178,10 @@ def story(body: Manifest) -> str:
     if ready and not is_current(body) and not (body.get("spec") or {}).get("suspend"):
         lines.append("  The operator has not acted on the newest change yet.")
     lines += [_line(label, text) for label, text in _facts(seen) if text]
-    for kind in (Type.SOURCE_RESOLVED, Type.AUTOSCALED):
+    for kind in OTHERS:
         found = find_condition(seen, kind)
         if found.get("status") == "False" and found.get("reason") != ready.get("reason"):
             lines.append(_line(kind, f"{found['reason']}: {found.get('message', '')}", "yellow"))
-    for warned in seen.get("warnings") or ():
-        lines.append(_line("Warning", f"{warned['field']}: {warned['message']}", "yellow"))
     build = seen.get("build") or {}
     if build.get("phase") == "Failed":
         lines += [f"    {line}" for line in build.get("logTail", "").splitlines()[-12:]]

@@ -218,7 +218,7 @@ def past_of(
 
 def _recorded(status: LastStatus, record: BuildRecord) -> Outcome | None:
     """A finished build's outcome as the status tells it, in the words of the last pass."""
-    if record.outcome == "Succeeded":
+    if record.outcome == Reason.SUCCEEDED:
         return _made(record.image, record.commit, status.go)
     if status.build_name != record.name:
         return None

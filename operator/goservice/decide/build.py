@@ -30,9 +30,9 @@ from goservice.settings import Settings
 TRIES = 5
 """Builds in a row that a platform failure may end before a person is called."""
 FIRST_DELAY = timedelta(seconds=30)
-"""Seconds before the second try; doubled for each one after it."""
+"""The wait before the second try; doubled for each one after it."""
 LONGEST_DELAY = timedelta(minutes=10)
-"""Minutes before any try, at the most."""
+"""The longest wait before any try."""
 
 
 class Phase(Enum):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from goservice.api.conditions import Condition, Type, known
+from goservice.api.conditions import Condition, Type, known, verdict
 from goservice.api.status import BuildPhase
 from goservice.manifest import find_condition
 
@@ -65,12 +65,12 @@ class LastStatus:
     def condition(self, kind: Type) -> Condition | None:
         """A condition, if it is there and this version knows its reason."""
         found = find_condition(self.written, kind)
-        reason = known(found.get("reason"))
-        if reason is None:
+        reason, status = known(found.get("reason")), verdict(found.get("status"))
+        if reason is None or status is None:
             return None
-        return Condition(kind, found["status"], reason, found.get("message", ""))
+        return Condition(kind, status, reason, str(found.get("message", "")))
 
-    def verdict(self) -> tuple[str, str]:
+    def ready(self) -> tuple[str, str]:
         """Status and reason of Ready, empty if it was never written."""
         ready = find_condition(self.written, Type.READY)
         return ready.get("status", ""), ready.get("reason", "")

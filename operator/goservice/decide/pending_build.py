@@ -18,7 +18,7 @@ from goservice.decide.observed import Lookup
 from goservice.manifest import parse_time
 
 LOOKS = (timedelta(seconds=15), timedelta(seconds=60))
-"""Seconds after its start when a pending build's events are asked for."""
+"""How long after its start a pending build's events are asked for."""
 
 
 @dataclass(frozen=True)

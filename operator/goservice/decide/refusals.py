@@ -6,11 +6,10 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from goservice.api.conditions import After, Condition, Reason, Type
+from goservice.api.conditions import After, Condition, Reason, Type, verdict
 from goservice.api.resource import GoService
-from goservice.decide import facts as f
 from goservice.decide import rollout, status
-from goservice.decide.facts import Facts
+from goservice.decide.facts import Facts, of_unreadable
 from goservice.decide.last_status import LastStatus
 from goservice.decide.observed import Observed
 from goservice.decide.writes import Plan
@@ -19,9 +18,9 @@ from goservice.manifest import Manifest
 from goservice.objects.pod_template import effective_resources
 from goservice.settings import Settings
 
-SAID_ANEW = (Type.READY, Type.RECONCILING, Type.STALLED, Type.AVAILABLE)
+STATED_BY_EVERY_PLAN = (Type.READY, Type.RECONCILING, Type.STALLED, Type.AVAILABLE)
 """Conditions that every plan states anew."""
-OTHERS = tuple(kind for kind in Type if kind not in SAID_ANEW)
+CARRIED_OVER = tuple(kind for kind in Type if kind not in STATED_BY_EVERY_PLAN)
 """Conditions that stay as they were while nothing is built or changed."""
 LOOK_AGAIN_AFTER = 60.0
 """Seconds until what the cluster stands against is looked at again."""
@@ -29,14 +28,14 @@ LOOK_AGAIN_AFTER = 60.0
 
 def invalid(body: Manifest, error: InvalidSpec, observed: Observed, now: datetime) -> Plan:
     """The plan for a resource that cannot be parsed: say so, touch nothing."""
-    found = f.of_unreadable(body, observed)
+    found = of_unreadable(body, observed)
     shown = [
         Condition(Type.READY, "False", Reason.INVALID_SPEC, str(error)),
         Condition(Type.STALLED, "True", Reason.INVALID_SPEC, str(error)),
         rollout.available(found.deployment),
         *_as_it_was(found.status, Type.BUILT),
     ]
-    return status.said(found.status, found.generation, now, shown, {})
+    return status.status_plan(found.status, found.generation, now, shown, {})
 
 
 def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
@@ -47,13 +46,13 @@ def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
         message += " A rebuild request waits."
     message += f' Resume: kubectl patch goservice {service.name} -n {service.namespace} --type=merge -p \'{{"spec":{{"suspend":false}}}}\''
     shown = [
-        Condition(Type.READY, before.verdict()[0] or "Unknown", Reason.SUSPENDED, message),
+        Condition(Type.READY, verdict(before.ready()[0]) or "Unknown", Reason.SUSPENDED, message),
         rollout.available(facts.deployment),
-        *_as_it_was(before, *OTHERS),
+        *_as_it_was(before, *CARRIED_OVER),
     ]
     generation = before.generation or service.generation
     fields = status.recorded(service, facts, generation)
-    return status.said(before, generation, now, shown, fields)
+    return status.status_plan(before, generation, now, shown, fields)
 
 
 def stalled(service: GoService, facts: Facts, now: datetime, reason: Reason, message: str) -> Plan:
@@ -62,10 +61,10 @@ def stalled(service: GoService, facts: Facts, now: datetime, reason: Reason, mes
         Condition(Type.READY, "False", reason, message),
         Condition(Type.STALLED, "True", reason, message),
         rollout.available(facts.deployment),
-        *_as_it_was(facts.status, *OTHERS),
+        *_as_it_was(facts.status, *CARRIED_OVER),
     ]
     fields = status.recorded(service, facts, service.generation)
-    plan = status.said(facts.status, service.generation, now, shown, fields)
+    plan = status.status_plan(facts.status, service.generation, now, shown, fields)
     again = LOOK_AGAIN_AFTER if reason.after is After.LOOK_AGAIN else None
     return replace(plan, requeue_after=again)
 

@@ -14,7 +14,7 @@ from goservice.decide.observed import Lookup
 from goservice.objects.service import service_port
 
 LOOK_AFTER = timedelta(seconds=15)
-"""Seconds that a rollout may stand still before its pods are asked for."""
+"""How long a rollout may stand still before its pods are asked for."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal, assert_never
 
 from goservice import names
-from goservice.api.conditions import Condition, Reason, Type, merged
+from goservice.api.conditions import Condition, Reason, Type, Verdict, merged
 from goservice.api.resource import GoService
 from goservice.api.status import BuildPhase
 from goservice.build.outcome import Failed, Running, Succeeded
@@ -41,7 +41,7 @@ def plan(
 ) -> Plan:
     """The plan that writes the status of a service that is at work.
 
-    `not_served` takes the place of what else there is to say of the same: the object is not there.
+    `not_served` replaces any other condition of the same type: the object is not there.
     """
     ready, stalled, reconciling = _verdict(service, source, build, rollout)
     shown = [ready]
@@ -60,10 +60,10 @@ def plan(
         | _rollout_fields(service, rollout)
         | _build_fields(service, facts, source, build)
     )
-    return said(facts.status, service.generation, now, shown, fields, rollout.desired)
+    return status_plan(facts.status, service.generation, now, shown, fields, rollout.desired)
 
 
-def said(
+def status_plan(
     before: LastStatus,
     generation: int,
     now: datetime,
@@ -97,7 +97,7 @@ def _arrived(before: Mapping[str, Any], status: Mapping[str, Any], desired: int 
 def _events(before: LastStatus, after: LastStatus) -> tuple[Event, ...]:
     """One event for each transition of Ready, but for the first look around."""
     ready = after.condition(Type.READY)
-    if ready is None or before.verdict() == after.verdict() or ready.reason is Reason.RESOLVING:
+    if ready is None or before.ready() == after.ready() or ready.reason is Reason.RESOLVING:
         return ()
     kind: Literal["Normal", "Warning"] = "Warning" if ready.status == "False" else "Normal"
     return (Event(kind, ready.reason, ready.message),)
@@ -115,7 +115,7 @@ def _verdict(
             url = service.spec.source.git.url if service.spec.source else ""
             message = f"Asking {url} for its newest commit."
             return Condition(Type.READY, "Unknown", Reason.RESOLVING, message), False, True
-        status = "False" if source.stopped else "Unknown"
+        status: Verdict = "False" if source.stopped else "Unknown"
         ready = Condition(Type.READY, status, source.problem, source.message)
         return ready, source.stopped, not source.stopped
     match build.phase:
@@ -171,7 +171,9 @@ def recorded(service: GoService, facts: Facts, generation: int) -> dict[str, Any
     finished = history(service, facts)
     if finished:
         fields["history"] = finished
-    made = (item for item in finished if item.get("outcome") == "Succeeded" and "image" in item)
+    made = (
+        item for item in finished if item.get("outcome") == Reason.SUCCEEDED and "image" in item
+    )
     good = next(made, None)
     if good is not None:
         fields["latestImage"] = good["image"]
@@ -192,7 +194,7 @@ def history(service: GoService, facts: Facts) -> list[dict[str, Any]]:
             case Running():
                 continue
             case Succeeded(digest=digest):
-                item |= {"outcome": "Succeeded", "image": names.image(service, digest)}
+                item |= {"outcome": str(Reason.SUCCEEDED), "image": names.image(service, digest)}
             case Failed(reason=reason):
                 item["outcome"] = str(reason)
             case _:

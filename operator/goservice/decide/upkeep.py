@@ -21,6 +21,9 @@ from goservice.objects.children import Child, Upkeep, Wants, of_component
 from goservice.objects.pod_template import Deployed, pod_template
 from goservice.objects.template_inputs import template_hash
 
+GOSERVICE, AUTOSCALER = "GoService", "Autoscaler"
+"""Who writes the Deployment's `replicas`, as its annotation says."""
+
 
 def writes(
     wants: Wants, facts: Facts, children: Sequence[Child], *, building: bool
@@ -68,9 +71,9 @@ def _written(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Ite
             if wants.order is not None and (made := child.wanted(wants)) is not None:
                 yield Create(made)
         case Upkeep.BEFORE_BUILD:
-            yield from _made_before_a_build(child, wants, facts)
+            yield from _before_build(child, wants, facts)
         case Upkeep.WHILE_BUILDING:
-            yield from _made_for_builds(child, wants, facts, building=building)
+            yield from _while_building(child, wants, facts, building=building)
         case Upkeep.APPLIED:
             yield from _applied(child, wants, facts)
         case Upkeep.ROLLED_OUT:
@@ -84,15 +87,13 @@ def _live(child: Child, wants: Wants, facts: Facts) -> Manifest | None:
     return facts.own.get((child.kind.kind, child.name(wants.service)))
 
 
-def _made_before_a_build(child: Child, wants: Wants, facts: Facts) -> Iterable[Write]:
+def _before_build(child: Child, wants: Wants, facts: Facts) -> Iterable[Write]:
     wanted = child.wanted(wants)
     if wants.order is not None and wanted is not None and _live(child, wants, facts) is None:
         yield Apply(wanted)
 
 
-def _made_for_builds(
-    child: Child, wants: Wants, facts: Facts, *, building: bool
-) -> Iterable[Write]:
+def _while_building(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:
     live, wanted = _live(child, wants, facts), child.wanted(wants)
     if wanted is None or (live is None and not building) or (live and covers(live, wanted)):
         return
@@ -134,7 +135,7 @@ def _rolled_out(wants: Wants, deployed: Deployed, facts: Facts) -> Iterable[Writ
     rendered = digest_of(pod_template(service, settings, deployed))
     inputs = template_hash(service, settings, deployed)
     kept = _template_to_keep(live, inputs, rendered)
-    owner = "Autoscaler" if service.spec.autoscaling else "GoService"
+    owner = AUTOSCALER if service.spec.autoscaling else GOSERVICE
     restart = service.restart_requested_at
     notes = {
         **wants.notes,

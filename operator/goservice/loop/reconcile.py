@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 REMEMBERED_LOOKUPS = 8
 """Answered list requests of one service that are kept; the oldest goes."""
 REFUSED_FOR = timedelta(seconds=60)
-"""Seconds that a refusal stays in the status before the writes are tried again."""
+"""How long a refusal stays in the status before the writes are tried again."""
 UNRESOLVED: Mapping[type[SourceError], Reason] = {
     RevisionNotFound: Reason.REVISION_NOT_FOUND,
     GitAuthenticationFailed: Reason.GIT_AUTHENTICATION_FAILED,

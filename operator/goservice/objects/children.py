@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Literal
 
 from goservice import names
 from goservice.api.conditions import Type
@@ -85,14 +86,18 @@ REMOVED = KEPT | {"delete"}
 """The verbs of what is deleted when it is not wanted any more."""
 
 
+Component = Literal["app", "build"]
+"""Values of the label app.kubernetes.io/component: what runs, and what builds."""
+
+
 @dataclass(frozen=True)
 class Child:
     """A row: one kind of object, in one part."""
 
     kind: Kind
     """How it is addressed."""
-    component: str
-    """The value of its label app.kubernetes.io/component: `app` or `build`."""
+    component: Component
+    """The part that it plays."""
     verbs: frozenset[str]
     """What the operator asks of the kind; the role of the install grants it."""
     upkeep: Upkeep
@@ -104,14 +109,14 @@ class Child:
     goes_first: bool = False
     """Whether an unwanted one is deleted before the others are applied."""
     selector: Mapping[str, str] = field(default_factory=dict)
-    """Labels beside managed-by that are watched; of the kind's first row."""
+    """Further labels that the watch selects on. Where a kind has several rows, the first one's count."""
     unread: str = ""
     """The largest part of the object, where no pass reads it: it is not kept in memory."""
     optional: Type | None = None
     """The condition that says so where the cluster does not serve the kind. None: the API is always there."""
 
     def __post_init__(self) -> None:
-        """Only what is applied and deleted again can be left out of a pass as if it were not there."""
+        """A kind that may be absent must be APPLIED: only such a row can be skipped in a pass without harm."""
         assert self.optional is None or self.upkeep is Upkeep.APPLIED
 
 
@@ -220,7 +225,7 @@ def kinds_of(children: Iterable[Child]) -> dict[str, Kind]:
     return {child.kind.kind: child.kind for child in children}
 
 
-KINDS: Mapping[str, Kind] = kinds_of(CHILDREN)
+CHILD_KINDS: Mapping[str, Kind] = kinds_of(CHILDREN)
 """The kinds of the table by their name, each once, in its order."""
 
 
@@ -229,7 +234,7 @@ def optional_kinds(children: Iterable[Child]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(child.kind.kind for child in children if child.optional))
 
 
-def of_component(component: str, children: Sequence[Child] = CHILDREN) -> tuple[Child, ...]:
+def of_component(component: Component, children: Sequence[Child] = CHILDREN) -> tuple[Child, ...]:
     """The rows of one part: `app` or `build`."""
     return tuple(child for child in children if child.component == component)
 

@@ -9,10 +9,9 @@ names under which the hash has always had them.
 
 from __future__ import annotations
 
-from goservice.api.reaches import Reaches, reaching, renamed
+from goservice.api.reaches import Reaches, Written, reaching, renamed
 from goservice.api.resource import GoService
 from goservice.manifest import digest_of
-from goservice.names import Canonical
 from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
 
@@ -51,14 +50,14 @@ def template_hash(service: GoService, settings: Settings, deployed: Deployed) ->
     )
 
 
-def _ports(service: GoService) -> Canonical:
+def _ports(service: GoService) -> Written:
     """The ports with their servicePort, which reaches no pod: hashes have always had it."""
     return service.spec.model_dump(
         mode="json", by_alias=True, exclude_defaults=True, include={"ports"}
     )
 
 
-def _settings_that_reach(settings: Settings) -> Canonical:
+def _settings_that_reach(settings: Settings) -> Written:
     """The platform's values that pods are made with.
 
     The first four were there before defaults were left out. They are in every hash as they are.
