@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -35,6 +35,8 @@ from goservice.objects.children import BuildOrder, Child, Upkeep, Wants
 PAGES = Path(__file__).parent
 PACKAGE = PAGES.parent / "operator" / "goservice"
 MARKED = re.compile(r"(<!-- reference: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+OTHERS = "others"
+"""Stands for every field of the spec that has no section of its own: `<!-- reference: fields others -->`."""
 MANY = 12
 """An enumeration longer than this is counted, not listed."""
 
@@ -48,9 +50,8 @@ def page(text: str) -> str:
 
 
 def topics() -> set[str]:
-    """Every table that some page must have."""
-    fields = [f"spec {name}" for name in crd.schema(resource.Spec)["properties"]]
-    return {*(f"fields {name.partition(' ')[2]}" for name in fields), *SINGLE}
+    """Every table that some page must have. A field without one of its own is among the others."""
+    return {f"fields {OTHERS}", *SINGLE}
 
 
 def asked(text: str) -> Iterator[str]:
@@ -58,6 +59,12 @@ def asked(text: str) -> Iterator[str]:
     for found in MARKED.finditer(text):
         topic, _, arguments = found[2].partition(" ")
         yield from (f"{topic} {a.strip()}".strip() for a in arguments.split(","))
+
+
+def others(fields: Iterable[str], texts: Iterable[str]) -> list[str]:
+    """The fields of the spec that no table of these pages asks for by name."""
+    named = {topic for text in texts for topic in asked(text)}
+    return [name for name in fields if f"fields {name}" not in named]
 
 
 def _made(request: str) -> str:
@@ -84,6 +91,10 @@ def _code(text: object) -> str:
 def _fields(wanted: Sequence[str]) -> str:
     """The fields of one group or more: name, default, what it takes, what a change does."""
     whole = crd.schema(resource.Spec)
+    if list(wanted) == [OTHERS]:
+        wanted = others(whole["properties"], (page.read_text() for page in pages()))
+        if not wanted:
+            return "None: each field has a section of its own."
     rows = [
         [_code(path), _default(node, required), _takes(node), _change(path), _words(node)]
         for path, node, required in _leaves(whole, wanted)
@@ -330,13 +341,23 @@ def _metrics() -> str:
     return _table(["metric", "type", ""], rows)
 
 
+ORDER = ("get", "list", "watch", "create", "update", "patch", "delete")
+"""The order in which verbs are told."""
+
+
+def _verbs(right: str) -> str:
+    return ", ".join(sorted(kinds.ACCESS[right], key=ORDER.index))
+
+
 def _rights() -> str:
-    order = ["get", "list", "watch", "create", "update", "patch", "delete"]
-    rows = [
-        [_code(resource), ", ".join(sorted(verbs, key=order.index))]
-        for resource, verbs in kinds.ACCESS.items()
-    ]
+    rows = [[_code(right), _verbs(right)] for right in kinds.ACCESS]
     return _table(["resource", "verbs"], rows)
+
+
+def _rights_explained() -> str:
+    """The rights with what each is needed for."""
+    rows = [[_code(right), _verbs(right), kinds.why(right)] for right in kinds.ACCESS]
+    return _table(["resource", "verbs", "why"], rows)
 
 
 SAMPLE: Mapping[str, Any] = {
@@ -449,6 +470,7 @@ SINGLE: dict[str, Callable[[], str]] = {
     "settings": _settings,
     "metrics": _metrics,
     "rights": _rights,
+    "rights-explained": _rights_explained,
     "children": _children,
     "steps": _steps,
     "modules": _modules,

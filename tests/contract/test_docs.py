@@ -35,6 +35,20 @@ def test_every_part_of_the_api_has_its_table() -> None:
     assert reference.topics() <= asked
 
 
+def test_a_field_without_a_section_of_its_own_is_among_the_others() -> None:
+    pages = [
+        "<!-- reference: fields a, b -->\n<!-- end -->",
+        "<!-- reference: fields d -->\n<!-- end -->",
+    ]
+    assert reference.others(["a", "b", "c", "d"], pages) == ["c"]
+    named = [page.read_text() for page in reference.pages()]
+    left = reference.others(crd.schema(resource.Spec)["properties"], named)
+    table = reference.page("<!-- reference: fields others -->\n<!-- end -->\n")
+    assert {row.split("`")[1].split(".")[0] for row in table.splitlines() if "| `" in row} == set(
+        left
+    )
+
+
 def test_a_table_that_was_changed_by_hand_is_noticed() -> None:
     page = "<!-- reference: conditions -->\n| `Ready` | is fine |\n<!-- end -->\n"
     assert "is fine" not in reference.page(page)

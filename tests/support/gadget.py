@@ -37,10 +37,12 @@ def gadget(wants: Wants) -> Manifest | None:
     }
 
 
-ROW = Child(KIND, "app", REMOVED, Upkeep.APPLIED, gadget, optional=SAYS)
+ROW = Child(KIND, "app", REMOVED, Upkeep.APPLIED, gadget, optional=SAYS, why="A test asks for it.")
 """The row of the kind."""
-CHILDREN: tuple[Child, ...] = (*children.CHILDREN, ROW)
-"""The table with that row."""
+REQUIRED = tuple(child for child in children.CHILDREN if child.optional is None)
+"""The rows of the table whose API is always there."""
+CHILDREN: tuple[Child, ...] = (*REQUIRED, ROW)
+"""These, and that row: the one kind that may be absent."""
 
 CRD: Manifest = {
     "apiVersion": "apiextensions.k8s.io/v1",

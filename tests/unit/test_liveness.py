@@ -16,7 +16,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from goservice import metrics, names
-from goservice.cluster.kinds import WATCHED
+from goservice.cluster.kinds import watched
 from goservice.data import data_dir
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
@@ -24,9 +24,11 @@ from goservice.watch.login import LoginBrake, session
 from goservice.watch.operator import STUCK_SECONDS, Operator
 from testbed.inmemory import world
 from tests.support import factories as f
+from tests.support import gadget
 
 JOBS = "/apis/batch/v1/jobs"
 PODS = "/api/v1/pods"
+WATCHED = watched(gadget.REQUIRED)
 LONGEST = f.SETTINGS.watch_silence_seconds
 
 
@@ -142,7 +144,9 @@ def test_logins_that_follow_each_other_wait() -> None:
 def operator(clock: Clock) -> tuple[Operator, world.World, metrics.Metrics]:
     counters = metrics.Metrics()
     cluster = world.World()
-    return Operator(f.SETTINGS, cluster, counters, monotonic=clock), cluster, counters
+    rows = gadget.REQUIRED
+    subject = Operator(f.SETTINGS, cluster, counters, monotonic=clock, children=rows)
+    return subject, cluster, counters
 
 
 async def test_ready_needs_every_watch_and_our_own_list() -> None:

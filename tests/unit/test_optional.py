@@ -17,12 +17,12 @@ from aiohttp.test_utils import TestServer
 from goservice import errors, metrics
 from goservice.api import resource
 from goservice.api.conditions import Type
-from goservice.cluster.kinds import WATCHED, access_to, kinds_of, path
+from goservice.cluster.kinds import access_to, kinds_of, path, watched
 from goservice.decide import plan
 from goservice.decide.observed import Observed
 from goservice.decide.writes import Apply, Delete, Plan
 from goservice.manifest import find_condition
-from goservice.objects.children import CHILDREN, Child, Upkeep
+from goservice.objects.children import Child, Upkeep
 from goservice.watch import operator as operator_module
 from goservice.watch.liveness import Watches
 from goservice.watch.login import session
@@ -120,7 +120,7 @@ def test_what_is_missing_takes_the_place_of_what_else_there_is_to_say_of_it() ->
         dataclasses.replace(child, optional=Type.AUTOSCALED)
         if child.kind.kind == "HorizontalPodAutoscaler"
         else child
-        for child in CHILDREN
+        for child in gadget.REQUIRED
     )
     scaled = pinned(
         autoscaling={"minReplicas": 2, "maxReplicas": 4},
@@ -138,7 +138,9 @@ def test_only_what_is_applied_and_deleted_may_be_optional() -> None:
         if upkeep is Upkeep.APPLIED:
             continue
         with pytest.raises(AssertionError):
-            Child(gadget.KIND, "app", gadget.ROW.verbs, upkeep, optional=gadget.SAYS)
+            Child(
+                gadget.KIND, "app", gadget.ROW.verbs, upkeep, optional=gadget.SAYS, why="It is not."
+            )
 
 
 # --- the operator ---------------------------------------------------------------------------------
@@ -215,11 +217,11 @@ async def bed(
 
 
 async def test_without_an_optional_row_nothing_is_asked() -> None:
-    async with bed(CHILDREN, absent=frozenset()) as b:
+    async with bed(gadget.REQUIRED, absent=frozenset()) as b:
         await b.started()
         await b.idle()
         assert not [verb for verb, _ in b.cluster.requests if verb == "serves"]
-        assert b.operator.watches.kinds == WATCHED
+        assert b.operator.watches.kinds == watched(gadget.REQUIRED)
 
 
 async def test_a_kind_that_is_not_there_is_not_waited_for_nor_listed() -> None:

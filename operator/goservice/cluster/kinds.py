@@ -52,6 +52,22 @@ ACCESS: Mapping[str, frozenset[str]] = access_to(table.CHILDREN)
 """What `goservice run` asks for: resource to verbs. The role of the install grants exactly this."""
 
 
+OF_NO_CHILD: Mapping[str, str] = {
+    SERVICE.resource: "The wishes. `get` before the first write: is it still the same one?",
+    f"{SERVICE.resource}/status": "The verdict. The spec is never written.",
+    f"{SERVICE.resource}/finalizers": "Never used: Kubernetes asks for it before it takes an owner"
+    " reference that blocks deletion.",
+    EVENT.resource: "Telling; asking why a pod does not start.",
+}
+"""What the rights on kinds that are no child are needed for, for the docs."""
+
+
+def why(right: str) -> str:
+    """What the operator needs its verbs on a resource for: the words of every row of the kind."""
+    rows = [child.why for child in table.CHILDREN if child.kind.resource == right]
+    return " ".join(rows) or OF_NO_CHILD[right]
+
+
 def version_path(kind: Kind) -> str:
     """The path at which the API server lists what it serves of a kind's group and version."""
     return "/" + "/".join(("apis" if kind.group else "api", *kind.api_version.split("/")))

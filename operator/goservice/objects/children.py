@@ -102,6 +102,8 @@ class Child:
     """What the operator asks of the kind; the role of the install grants it."""
     upkeep: Upkeep
     """When it is written."""
+    why: str = field(kw_only=True)
+    """What the operator needs its verbs for: a sentence or two for the docs."""
     wanted: Callable[[Wants], Manifest | None] = lambda _: None
     """The object; None if there is to be none."""
     name: Callable[[GoService], str] = lambda service: service.name
@@ -156,6 +158,7 @@ CHILDREN: tuple[Child, ...] = (
         Upkeep.WHILE_BUILDING,
         lambda wants: persistent_volume_claim.cache_claim(wants.service),
         names.cache_claim,
+        why="The claim of `build.cache.size`. Never deleted here: its owner's deletion does that, or you.",
     ),
     Child(
         Kind("v1", "ServiceAccount", "serviceaccounts"),
@@ -164,6 +167,7 @@ CHILDREN: tuple[Child, ...] = (
         Upkeep.BEFORE_BUILD,
         lambda wants: service_account.build_account(wants.service),
         names.build_account,
+        why="One for builds, without token and rights.",
     ),
     Child(
         Kind("v1", "ConfigMap", "configmaps"),
@@ -172,8 +176,17 @@ CHILDREN: tuple[Child, ...] = (
         Upkeep.CREATED,
         _config_map,
         unread="data",
+        why="The rendered Dockerfile. `list` shows all ConfigMaps to the operator; it watches only its own label.",
     ),
-    Child(Kind("batch/v1", "Job", "jobs"), "build", MADE_ONCE, Upkeep.CREATED, _job, unread="spec"),
+    Child(
+        Kind("batch/v1", "Job", "jobs"),
+        "build",
+        MADE_ONCE,
+        Upkeep.CREATED,
+        _job,
+        unread="spec",
+        why="Builds, and taking old ones away. Whoever may create Jobs may run pods: this is the strongest right here.",
+    ),
     Child(
         Kind("v1", "Pod", "pods"),
         "build",
@@ -182,6 +195,7 @@ CHILDREN: tuple[Child, ...] = (
         # Of the pods only those that build: the service's own are asked for when a rollout stands still.
         selector={names.COMPONENT: "build"},
         unread="spec",
+        why="How a build ended, why a rollout stands still.",
     ),
     Child(
         Kind("v1", "ServiceAccount", "serviceaccounts"),
@@ -189,9 +203,15 @@ CHILDREN: tuple[Child, ...] = (
         KEPT,
         Upkeep.APPLIED,
         lambda wants: service_account.account(wants.service),
+        why="One for the service's pods, without token and rights.",
     ),
     Child(
-        Kind("apps/v1", "Deployment", "deployments"), "app", KEPT, Upkeep.ROLLED_OUT, _deployment
+        Kind("apps/v1", "Deployment", "deployments"),
+        "app",
+        KEPT,
+        Upkeep.ROLLED_OUT,
+        _deployment,
+        why="The service. Never deleted: its owner's deletion does that.",
     ),
     Child(
         Kind("v1", "Service", "services"),
@@ -199,6 +219,7 @@ CHILDREN: tuple[Child, ...] = (
         REMOVED,
         Upkeep.APPLIED,
         lambda wants: service.service(wants.service),
+        why="The Service; a worker loses it.",
     ),
     Child(
         Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
@@ -208,6 +229,7 @@ CHILDREN: tuple[Child, ...] = (
         lambda wants: horizontal_pod_autoscaler.autoscaler(wants.service),
         # It must not write replicas while the Deployment takes them back.
         goes_first=True,
+        why="Where `autoscaling` is set, and taking it away.",
     ),
     Child(
         Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
@@ -215,6 +237,7 @@ CHILDREN: tuple[Child, ...] = (
         REMOVED,
         Upkeep.APPLIED,
         lambda wants: pod_disruption_budget.disruption_budget(wants.service),
+        why="Where two pods are guaranteed, and taking it away.",
     ),
 )
 """Every child, in the order in which they are written, watched and shown."""
