@@ -15,13 +15,21 @@ from goservice.decide.writes import Apply, Create, Plan
 from goservice.errors import InvalidSpec
 from goservice.fetch.module import go_line
 from goservice.manifest import Manifest
+from goservice.objects.children import CHILDREN, optional_kinds
 from tests.golden import observed_file, plain_yaml, plan_file
 from tests.golden.first_life import World, first_life
 from tests.golden.observed_file import BadCase, Given
 
 GIVEN = ("goservice.yaml", "settings.yaml", "go.mod", "observed.yaml")
 """The files that people write; only the first one must be there."""
-MADE = ("Dockerfile", "Dockerfile.dockerignore", "objects.yaml", "error.txt", "plan.yaml")
+MADE = (
+    "Dockerfile",
+    "Dockerfile.dockerignore",
+    "objects.yaml",
+    "not-served.yaml",
+    "error.txt",
+    "plan.yaml",
+)
 """The files that are made, each in the cases that have it."""
 UID = "7b3c6f0e-0000-4000-8000-000000000001"
 """The uid of every case's resource."""
@@ -94,6 +102,15 @@ class Case:
         """
         return first_life(parsing.parse(self.body()), self.settings(), self.go())
 
+    def not_served(self) -> World | None:
+        """The same life where the cluster serves no kind that may be absent; None if it needs none."""
+        kinds = {write["kind"] for write in first_writes(self.first_life())}
+        absent = kinds & set(optional_kinds(CHILDREN))
+        if not absent:
+            return None
+        service = parsing.parse(self.body())
+        return first_life(service, self.settings(), self.go(), absent=frozenset(absent))
+
     def made(self) -> dict[str, str]:
         """The files that the case must have beside those that are given, and no other ones."""
         if self.has_world:
@@ -104,6 +121,9 @@ class Case:
         except InvalidSpec as error:
             return {"error.txt": "".join(f"{problem}\n" for problem in sorted(error.problems))}
         texts: dict[str, str] = {}
+        without = self.not_served()
+        if without is not None:
+            texts["not-served.yaml"] = plain_yaml.dump(without.status)
         for manifest in written:
             if manifest["kind"] == "ConfigMap":
                 texts |= manifest["data"]

@@ -62,13 +62,20 @@ class World:
     """Its objects as a cluster shows them."""
     status: Manifest = field(default_factory=dict)
     """Its status as last written."""
+    absent: frozenset[str] = frozenset()
+    """Kinds that the cluster does not serve."""
     plans: list[Plan] = field(default_factory=list)
     """Every pass, the first one first."""
 
     def passes(self, now: datetime, commit: str = "") -> None:
         """One pass, carried out."""
         resolution = Resolution(commit) if commit else None
-        observed = Observed(status=self.status, children=self.children, resolution=resolution)
+        observed = Observed(
+            status=self.status,
+            children=self.children,
+            resolution=resolution,
+            absent=self.absent,
+        )
         decided = plan.decide(self.service, observed, self.settings, now)
         for write in decided.writes:
             self._carry_out(write, now)
@@ -123,10 +130,14 @@ class World:
 
 
 def first_life(
-    service: GoService, settings: Settings, go: str, until: Stage = Stage.SERVING
+    service: GoService,
+    settings: Settings,
+    go: str,
+    until: Stage = Stage.SERVING,
+    absent: frozenset[str] = frozenset(),
 ) -> World:
-    """The world of a service whose first life has come so far."""
-    world = World(service, settings)
+    """The world of a service whose first life has come so far. `absent`: kinds that are not served."""
+    world = World(service, settings, absent=absent)
     commit = "" if service.spec.image.digest else COMMIT
     world.passes(f.NOW)
     world.passes(f.NOW, commit)

@@ -5,9 +5,10 @@ Each set is compared with the whole of its kind, so that what has no case fails 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from typing import assert_never, get_args
+from typing import Any, assert_never, get_args
 
 from goservice.api import parsing
 from goservice.api.conditions import Reason, Type, known
@@ -22,6 +23,7 @@ from tests.golden import plan_file
 from tests.golden.cases import Case, all_cases
 
 PLANS = [case for case in all_cases() if case.has_world]
+LIVES = [case for case in all_cases() if (case.folder / "objects.yaml").exists()]
 
 NEVER_OF_READY = {
     Reason.RESOLVED,  # of SourceResolved
@@ -33,7 +35,7 @@ NEVER_OF_READY = {
 }
 """Reasons that other conditions than Ready have. Some case shows each of them there."""
 OF_OPTIONAL_ROWS = {Reason.API_NOT_SERVED}
-"""Reasons that only a row with `optional` brings. Once there is one, a case with `absent` shows them."""
+"""Reasons that only a row with `optional` brings. Once there is one, its case's not-served.yaml shows them."""
 READY_WITHOUT_CASE: set[Reason] = set()
 """Reasons of Ready that no case shows: none. Who adds one says here why it can have no case."""
 NEVER_WRITTEN = {
@@ -49,10 +51,17 @@ def planned(case: Case) -> Plan:
     return case.plan()
 
 
+@cache
+def conditions() -> list[Mapping[str, Any]]:
+    """Every condition of a plan.yaml, and of a not-served.yaml."""
+    lives = [world.status for case in LIVES if (world := case.not_served()) is not None]
+    statuses = [*(planned(case).status or {} for case in PLANS), *lives]
+    return [condition for status in statuses for condition in status.get("conditions", ())]
+
+
 def reasons(*kinds: Type) -> set[Reason]:
-    """The reasons that the statuses of all plans give for these conditions."""
-    every = [c for case in PLANS for c in (planned(case).status or {}).get("conditions", ())]
-    found = {known(c["reason"]) for c in every if c["type"] in kinds}
+    """The reasons that these conditions are shown with."""
+    found = {known(c["reason"]) for c in conditions() if c["type"] in kinds}
     return {reason for reason in found if reason is not None}
 
 
@@ -89,7 +98,15 @@ def child_of(case: Case, write: Write) -> Child:
 
 
 def children_written() -> list[Child]:
-    return [child_of(case, write) for case in PLANS for write in planned(case).writes]
+    """The row of each write of a plan.yaml, and of each object of an objects.yaml."""
+    plans = [child_of(case, write) for case in PLANS for write in planned(case).writes]
+    lives = [
+        child_of(case, write)
+        for case in LIVES
+        for decided in case.first_life().plans
+        for write in decided.writes
+    ]
+    return plans + lives
 
 
 def test_every_reason_of_ready_has_a_case() -> None:
@@ -104,8 +121,7 @@ def test_every_other_reason_has_a_case() -> None:
 
 
 def test_every_condition_has_a_case() -> None:
-    shown = [c for case in PLANS for c in (planned(case).status or {}).get("conditions", ())]
-    assert {c["type"] for c in shown} == set(Type)
+    assert {condition["type"] for condition in conditions()} == set(Type)
 
 
 def test_every_phase_of_a_build_has_a_case() -> None:
@@ -118,7 +134,8 @@ def test_every_type_of_write_has_a_case() -> None:
 
 
 def test_every_upkeep_has_a_case() -> None:
-    assert {child.upkeep for child in children_written()} == set(Upkeep) - NEVER_WRITTEN
+    planned_for = {child_of(case, write).upkeep for case in PLANS for write in planned(case).writes}
+    assert planned_for == set(Upkeep) - NEVER_WRITTEN
 
 
 def test_every_child_has_a_case() -> None:
