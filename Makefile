@@ -106,6 +106,7 @@ crds: setup ## Write the CRD anew
 .PHONY: golden
 golden: setup ## Write the golden files anew
 	UPDATE_GOLDEN=1 $(RUN)/python -m pytest -q tests/golden/test_golden.py
+	$(RUN)/python -m tests.contract.old_hashes
 
 .PHONY: constraints
 constraints: setup ## Compile the pinned versions anew

@@ -5,10 +5,8 @@ Each field is tried: what an image is made of and the pods are compared before a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -19,72 +17,18 @@ from goservice import names, settings
 from goservice.api import crd, resource
 from goservice.api.reaches import Reaches, answers, reaching, renamed
 from goservice.build import dockerfile
-from goservice.build.inputs import image_inputs, inputs_hash
-from goservice.manifest import digest_of
+from goservice.build.inputs import inputs_hash
 from goservice.objects.pod_template import Deployed, pod_template
 from goservice.objects.template_inputs import template_hash
 from goservice.settings import Settings
+from tests.contract import old_hashes
+from tests.support import corpus
 from tests.support import factories as f
 
-RECORDED = yaml.safe_load((Path(__file__).parent / "recorded" / "hashes.yaml").read_text())
+RECORDED = yaml.safe_load(old_hashes.FILE.read_text())
 
 
 # --- one field after the other ----------------------------------------------------------------------
-
-PROBES: dict[str, Any] = {
-    "source.git.url": "https://git.example.com/other.git",
-    "source.git.revision": "stable",
-    "source.git.directory": "service",
-    "source.pollIntervalSeconds": 10,
-    "build.package": "./cmd/a",
-    "build.binary": "other",
-    "build.builderImage": "golang:1.26-alpine3.23",
-    "build.base": "Busybox",
-    "build.baseImage": "alpine:3.23",
-    "build.packages": ["git"],
-    "build.packageMirror": "https://mirror.example.com",
-    "build.files": [{"from": "a", "to": "/a"}],
-    "build.tags": ["a"],
-    "build.variables": [{"name": "main.a", "value": "b"}],
-    "build.modules": {"proxy": "direct", "download": "BeforeSource"},
-    "build.toolchain": "Image",
-    "build.cache": {"size": "5Gi", "storageClassName": "fast"},
-    "build.resources": {"limits": {"memory": "1Gi"}},
-    "build.timeoutSeconds": 600,
-    "build.history": {"succeeded": 9},
-    "image.repository": "registry.example.com/other",
-    "image.digest": "sha256:" + "1" * 64,
-    "image.tag": "$(COMMIT)",
-    "image.pushSecretRef": {"name": "push"},
-    "image.pullSecretRefs": [{"name": "pull"}],
-    "user": {"uid": 20000, "name": "other"},
-    "timeZone": "Asia/Tokyo",
-    "replicas": 2,
-    "ports": [{"name": "web", "port": 9090}],
-    "ports.servicePort": 8081,
-    "args": ["a"],
-    "env": [{"name": "A", "value": "b"}],
-    "envFrom": [{"configMapRef": {"name": "a"}}],
-    "resources": {"limits": {"memory": "512Mi"}},
-    "go": {"memoryLimitPercent": 80},
-    "probes": {"liveness": {"httpGet": {"path": "/a"}}},
-    "autoscaling": {"maxReplicas": 3},
-    "rollout.maxSurge": 1,
-    "rollout.maxUnavailable": 1,
-    "rollout.progressDeadlineSeconds": 60,
-    "rollout.terminationGracePeriodSeconds": 40,
-    "rollout.preStopSeconds": 1,
-    "disruption": {"maxUnavailable": 2},
-    "suspend": True,
-}
-"""Another value of every field, or of a group whose fields all do the same."""
-
-NEEDED: dict[str, dict[str, Any]] = {
-    "build.baseImage": {"build": {"base": "Alpine"}},
-    "build.packageMirror": {"build": {"packages": ["tzdata"]}},
-    "ports.servicePort": {"ports": [{"name": "http", "port": 8080}]},
-}
-"""What must be there before a field may be set."""
 
 HASHED_ALL_THE_SAME = {"ports.servicePort"}
 """No input of the pod template, but in its hash since the first version."""
@@ -95,14 +39,7 @@ SAME_IMAGE = {"build.toolchain"}
 
 def services(path: str) -> tuple[resource.GoService, resource.GoService]:
     """A service before and after a change of the field."""
-    before = copy.deepcopy(NEEDED.get(path, {}))
-    after = {**f.body()["spec"], **copy.deepcopy(before)}
-    *parents, last = path.split(".")
-    place = after
-    for parent in parents:
-        below = place.setdefault(parent, {})
-        place = below[0] if isinstance(below, list) else below
-    place[last] = PROBES[path]
+    before, after = corpus.otherwise(path)
     return f.service(**before), f.service(**after)
 
 
@@ -149,22 +86,22 @@ def said(path: str) -> set[Reaches | None]:
         reaches
         for known, reaches in every.items()
         if (known == path or known.startswith(f"{path}."))
-        and (known == path or known not in PROBES)
+        and (known == path or known not in corpus.OTHERWISE)
     }
 
 
 def test_every_field_has_a_value_that_is_tried() -> None:
-    tried = tuple(PROBES)
+    tried = tuple(corpus.OTHERWISE)
     for path in leaves(crd.schema(resource.Spec)):
         assert any(path == known or path.startswith(f"{known}.") for known in tried), path
 
 
-@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("path", corpus.OTHERWISE)
 def test_a_field_reaches_what_it_says(path: str) -> None:
     assert said(path) == {effect(path)}
 
 
-@pytest.mark.parametrize("path", PROBES)
+@pytest.mark.parametrize("path", corpus.OTHERWISE)
 def test_what_a_field_reaches_has_it_in_its_hash(path: str) -> None:
     """Else a change would not be built, or be taken for one of the operator's own and not applied."""
     before, after = services(path)
@@ -409,38 +346,25 @@ def test_a_field_that_is_renamed_leaves_its_group() -> None:
 @pytest.mark.parametrize("name", RECORDED["services"])
 def test_a_hash_of_old_comes_out_the_same(name: str, setting: str) -> None:
     recorded = RECORDED["services"][name]
-    service = f.service(annotations=recorded.get("annotations"), **recorded["spec"])
-    if "source" not in recorded["spec"]:
-        service = replace(service, spec=service.spec.model_copy(update={"source": None}))
-    platform = Settings.model_validate(RECORDED["settings"][setting])
-    image = f"registry.example.com/shop/checkout@{f.DIGEST}"
-    pods = Deployed(image, service.spec.user.uid, service.spec.time_zone, recorded["go"])
-    built = image_inputs(service, platform, f.COMMIT)
-    found = {
-        "inputs": inputs_hash(service, platform, f.COMMIT),
-        "settings": digest_of(built.pop("settings")),
-        "template": template_hash(service, platform, pods),
-    }
-    del built["commit"]
-    found["spec"] = digest_of(built)
+    found = old_hashes.hashes(recorded, RECORDED["settings"][setting])
     assert found == recorded["hashes"][setting]
 
 
 def test_the_hashes_of_old_are_of_many_services() -> None:
     assert len(RECORDED["services"]) >= 30
     assert len(RECORDED["settings"]) >= 3
-    written = {leaf for case in RECORDED["services"].values() for leaf in paths(case["spec"])}
-    unwritten = {
-        path for path in PROBES if not any(w == path or w.startswith(f"{path}.") for w in written)
-    }
-    assert not unwritten
+    assert old_hashes.unwritten(RECORDED) == [], "make golden records them"
 
 
-def paths(node: Any, path: str = "") -> Iterator[str]:
-    """Every path in a spec as it is written, lists passed through."""
-    if path:
-        yield path
-    for item in node if isinstance(node, list) else [node]:
-        if isinstance(item, dict):
-            for name, below in item.items():
-                yield from paths(below, f"{path}.{name}".strip("."))
+def test_what_is_recorded_anew_changes_no_line_of_old() -> None:
+    text = "# of old\n" + yaml.safe_dump(
+        {**RECORDED, "services": {"minimal": {"spec": {}}}}, sort_keys=False
+    )
+    longer = old_hashes.recorded(text)
+    assert longer.startswith(text)
+    services = yaml.safe_load(longer)["services"]
+    assert list(services) == ["minimal", *corpus.OTHERWISE]
+    assert services["args"]["spec"]["args"] == ["a"]
+    assert old_hashes.recorded(longer) == longer
+    for setting, given in RECORDED["settings"].items():
+        assert services["args"]["hashes"][setting] == old_hashes.hashes(services["args"], given)

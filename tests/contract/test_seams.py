@@ -28,6 +28,7 @@ from goservice.build.pod import BUILD, FETCH
 from goservice.cli import logs
 from goservice.cluster import kinds
 from goservice.decide import facts, plan
+from goservice.decide.writes import Delete
 from goservice.errors import SourceError
 from goservice.loop.reconcile import UNRESOLVED
 from goservice.manifest import Manifest
@@ -36,6 +37,7 @@ from goservice.objects.children import BuildOrder, Upkeep, Wants
 from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
 from testbed.inmemory.world import WITHOUT_GENERATION, World
+from tests.support import corpus
 from tests.support import factories as f
 
 ROOT = Path(__file__).parents[2]
@@ -306,11 +308,32 @@ def test_a_list_of_kinds_is_found(text: str) -> None:
 
 
 def test_every_row_has_its_object_where_everything_is_wanted() -> None:
-    """What goes through `f.EVERYTHING` goes through every row."""
+    """What goes through `corpus.EVERYTHING` goes through every row."""
     order = BuildOrder(f.COMMIT, "0123456789", 1)
-    service = f.service(**f.EVERYTHING)
+    service = f.service(**corpus.EVERYTHING)
     wants = Wants(service, f.SETTINGS, order, Deployed("image", 1, "UTC"))
     assert [child.kind.kind for child in WRITTEN if child.wanted(wants) is None] == []
+
+
+def test_every_row_that_may_be_deleted_goes_where_it_is_not_wanted_any_more() -> None:
+    """So that a new row needs no case of its removal."""
+    removed = {
+        child.kind.kind
+        for child in children.of_component("app")
+        if child.upkeep is Upkeep.APPLIED and "delete" in child.verbs
+    }
+    wants = Wants(f.service(**corpus.EVERYTHING), f.SETTINGS, None, Deployed("image", 1, "UTC"))
+    there = [
+        f.live(made)
+        for child in children.CHILDREN
+        if child.kind.kind in removed and (made := child.wanted(wants)) is not None
+    ]
+    assert {manifest["kind"] for manifest in there} == removed
+    pinned = {"repository": "registry.example.com/shop/checkout", "digest": f.DIGEST}
+    without = f.service(image=pinned, **corpus.NOTHING)
+    decided = plan.decide(without, f.observed(*there), f.SETTINGS, f.NOW)
+    gone = {write.kind for write in decided.writes if isinstance(write, Delete)}
+    assert gone == removed
 
 
 def test_every_list_of_everything_has_every_row() -> None:

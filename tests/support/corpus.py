@@ -1,6 +1,6 @@
 """Resources that are accepted and refused, by `goservice validate` and a real API server alike.
 
-Every leaf of the CRD has a bad row. `schema` rows are refused by both; `operator` rows need the
+Every leaf of the CRD has a bad row, and a value that tells what a change of it does. `schema` rows are refused by both; `operator` rows need the
 platform's settings, so both accept them and the status says why nothing happens.
 """
 
@@ -141,6 +141,19 @@ def at(path: str, value: Any) -> Change:
         else:
             place = place.setdefault(key, below)
     return change
+
+
+def otherwise(path: str) -> tuple[Change, Change]:
+    """Specs before and after a change of one field, or group, of `OTHERWISE`."""
+    before = copy.deepcopy(NEEDED.get(path, {}))
+    after: Change = {**factories.body()["spec"], **copy.deepcopy(before)}
+    *parents, last = path.split(".")
+    place = after
+    for parent in parents:
+        below = place.setdefault(parent, {})
+        place = below[0] if isinstance(below, list) else below
+    place[last] = OTHERWISE[path]
+    return before, after
 
 
 def spread(path: str) -> Iterator[str]:
@@ -1003,3 +1016,66 @@ REFUSED = tuple(rows())
 """Every row, made once."""
 OPERATOR_REFUSES = frozenset({"ForbiddenByPlatform", "CPURequestMissing"})
 """The closed list of what needs the platform's settings."""
+
+EVERYTHING: Change = {
+    "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
+    "build": {"cache": {"size": "1Gi"}},
+}
+"""With this every row of the table of children has its object."""
+NOTHING: Change = {"ports": []}
+"""With this no row that is ever deleted again has one."""
+
+OTHERWISE: dict[str, Any] = {
+    "source.git.url": "https://git.example.com/other.git",
+    "source.git.revision": "stable",
+    "source.git.directory": "service",
+    "source.pollIntervalSeconds": 10,
+    "build.package": "./cmd/a",
+    "build.binary": "other",
+    "build.builderImage": "golang:1.26-alpine3.23",
+    "build.base": "Busybox",
+    "build.baseImage": "alpine:3.23",
+    "build.packages": ["git"],
+    "build.packageMirror": "https://mirror.example.com",
+    "build.files": [{"from": "a", "to": "/a"}],
+    "build.tags": ["a"],
+    "build.variables": [{"name": "main.a", "value": "b"}],
+    "build.modules": {"proxy": "direct", "download": "BeforeSource"},
+    "build.toolchain": "Image",
+    "build.cache": {"size": "5Gi", "storageClassName": "fast"},
+    "build.resources": {"limits": {"memory": "1Gi"}},
+    "build.timeoutSeconds": 600,
+    "build.history": {"succeeded": 9},
+    "image.repository": "registry.example.com/other",
+    "image.digest": "sha256:" + "1" * 64,
+    "image.tag": "$(COMMIT)",
+    "image.pushSecretRef": {"name": "push"},
+    "image.pullSecretRefs": [{"name": "pull"}],
+    "user": {"uid": 20000, "name": "other"},
+    "timeZone": "Asia/Tokyo",
+    "replicas": 2,
+    "ports": [{"name": "web", "port": 9090}],
+    "ports.servicePort": 8081,
+    "args": ["a"],
+    "env": [{"name": "A", "value": "b"}],
+    "envFrom": [{"configMapRef": {"name": "a"}}],
+    "resources": {"limits": {"memory": "512Mi"}},
+    "go": {"memoryLimitPercent": 80},
+    "probes": {"liveness": {"httpGet": {"path": "/a"}}},
+    "autoscaling": {"maxReplicas": 3},
+    "rollout.maxSurge": 1,
+    "rollout.maxUnavailable": 1,
+    "rollout.progressDeadlineSeconds": 60,
+    "rollout.terminationGracePeriodSeconds": 40,
+    "rollout.preStopSeconds": 1,
+    "disruption": {"maxUnavailable": 2},
+    "suspend": True,
+}
+"""Another value of every field, or of a group whose fields all do the same."""
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "build.baseImage": {"build": {"base": "Alpine"}},
+    "build.packageMirror": {"build": {"packages": ["tzdata"]}},
+    "ports.servicePort": {"ports": [{"name": "http", "port": 8080}]},
+}
+"""What must be there before a field may be set."""

@@ -31,13 +31,6 @@ SETTINGS = settings.load(data_dir("manifests") / "operator" / "settings.yaml", {
 """The settings that the manifests install."""
 
 
-EVERYTHING: Mapping[str, Any] = {
-    "autoscaling": {"minReplicas": 2, "maxReplicas": 3},
-    "build": {"cache": {"size": "1Gi"}},
-}
-"""Changes of the spec with which every row of the table of children has its object."""
-
-
 def body(
     *, generation: int = 1, annotations: dict[str, str] | None = None, **changes: Any
 ) -> Manifest:

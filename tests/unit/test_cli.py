@@ -27,6 +27,7 @@ from goservice.decide import plan
 from goservice.objects import children
 from goservice.objects.children import Upkeep
 from testbed.inmemory.world import Request, World
+from tests.support import corpus
 from tests.support import factories as f
 
 SAMPLE = Path(__file__).parents[2] / "manifests" / "samples" / "checkout.yaml"
@@ -78,7 +79,7 @@ def test_validate_refuses_other_input(text: str, word: str) -> None:
 
 
 def test_render_prints_every_object() -> None:
-    result = run("render", "-f", "-", given=yaml.safe_dump(f.body(**f.EVERYTHING)))
+    result = run("render", "-f", "-", given=yaml.safe_dump(f.body(**corpus.EVERYTHING)))
     assert result.exit_code == 0
     kinds = [d["kind"] for d in yaml.safe_load_all(result.output)]
     assert kinds == [
