@@ -113,8 +113,10 @@ def covers(live: Any, wanted: Any) -> bool:
     The API server writes some values its own way: quantities are compared by what they mean, and what
     Go leaves out of JSON may be missing. A plain false is held to: those that matter are pointers.
     """
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
+    if live == wanted:
+        return True
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(
             covers(live[key], value) if key in live else _is_left_out(value)
             for key, value in wanted.items()
         )
@@ -124,8 +126,6 @@ def covers(live: Any, wanted: Any) -> bool:
             and len(live) == len(wanted)
             and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
         )
-    if live == wanted:
-        return True
     return same_quantity(live, wanted)
 
 
