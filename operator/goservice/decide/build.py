@@ -14,8 +14,9 @@ from typing import assert_never
 
 from goservice import names
 from goservice.api.conditions import Reason
+from goservice.api.reaches import Written
 from goservice.api.resource import GoService
-from goservice.build.inputs import image_inputs, inputs_hash
+from goservice.build.inputs import image_inputs
 from goservice.build.outcome import Failed, Fetched, Outcome, Running, Succeeded
 from goservice.build.pod import BUILD
 from goservice.decide import pending_build
@@ -96,14 +97,14 @@ def step(
         return BuildStep(Phase.NONE, Reason.SUCCEEDED, digest=service.spec.image.digest or "")
     if not source.commit:
         return BuildStep(Phase.NONE, Reason.RESOLVING)
-    inputs = inputs_hash(service, settings, source.commit)
-    newest = _newest(facts, inputs)
+    made_of = image_inputs(service, settings, source.commit)
+    newest = _newest(facts, digest_of(made_of))
     fresh = observed.resolution is not None and observed.resolution.fresh
     if newest is not None and not (facts.pending_rebuild and fresh):
         found = _known(service, now, facts, newest)
         if found is not None:
             return found
-    return _start(service, observed, settings, now, facts, source.commit, inputs, newest)
+    return _start(service, observed, settings, now, facts, source.commit, made_of, newest)
 
 
 def _newest(facts: Facts, inputs: str) -> Attempt | None:
@@ -204,11 +205,12 @@ def _start(
     now: datetime,
     facts: Facts,
     commit: str,
-    inputs: str,
+    made_of: Written,
     newest: Attempt | None,
 ) -> BuildStep:
+    inputs, hashes = digest_of(made_of), _hashes(made_of)
     number = 1 + _highest(facts, inputs)
-    triggers = _triggers(service, settings, facts, commit, newest)
+    triggers = _triggers(facts, commit, hashes, newest)
     wanted = Attempt(
         names.build(service, inputs, number),
         inputs,
@@ -231,7 +233,7 @@ def _start(
     if newest and isinstance(newest.outcome, Failed) and newest.outcome.retry:
         # Past the last try only a new generation comes here: it starts to count anew.
         tries = newest.tries + 1 if triggers == ("Retry",) and newest.tries < TRIES else 1
-    spec_hash, settings_hash = _hashes(service, settings, commit)
+    spec_hash, settings_hash = hashes
     notes = {
         names.TRIGGER: ",".join(triggers),
         names.GENERATION: str(service.generation),
@@ -274,20 +276,14 @@ def _highest(facts: Facts, inputs: str) -> int:
     return max([facts.highest_attempts.get(inputs, 0), *numbers])
 
 
-def _hashes(service: GoService, settings: Settings, commit: str) -> tuple[str, str]:
+def _hashes(made_of: Written) -> tuple[str, str]:
     """Of what the resource says of the inputs, and of what the platform says."""
-    inputs = image_inputs(service, settings, commit)
-    reach = inputs.pop("settings")
-    inputs.pop("commit")
-    return digest_of(inputs), digest_of(reach)
+    said = {key: value for key, value in made_of.items() if key not in ("settings", "commit")}
+    return digest_of(said), digest_of(made_of["settings"])
 
 
 def _triggers(
-    service: GoService,
-    settings: Settings,
-    facts: Facts,
-    commit: str,
-    newest: Attempt | None,
+    facts: Facts, commit: str, hashes: tuple[str, str], newest: Attempt | None
 ) -> tuple[str, ...]:
     """Why a build is wanted, for the person who reads the status."""
     if facts.pending_rebuild:
@@ -303,7 +299,7 @@ def _triggers(
         before = facts.status.history[0].commit
     if not before:
         return ("FirstBuild",)
-    spec_hash, settings_hash = _hashes(service, settings, commit)
+    spec_hash, settings_hash = hashes
     reasons = [
         ("NewCommit", commit != before),
         ("SpecChanged", last is not None and last.spec_hash not in ("", spec_hash)),
