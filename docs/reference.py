@@ -91,15 +91,17 @@ def _code(text: object) -> str:
 def _fields(wanted: Sequence[str]) -> str:
     """The fields of one group or more: name, default, what it takes, what a change does."""
     whole = crd.schema(resource.Spec)
-    if list(wanted) == [OTHERS]:
+    left_over = list(wanted) == [OTHERS]
+    if left_over:
         wanted = others(whole["properties"], (page.read_text() for page in pages()))
         if not wanted:
-            return "None: each field has a section of its own."
+            return ""
     rows = [
         [_code(path), _default(node, required), _takes(node), _change(path), _words(node)]
         for path, node, required in _leaves(whole, wanted)
     ]
-    return _table(["field", "default", "takes", "a change", ""], rows)
+    heading = "## Other fields\n\n" if left_over else ""
+    return heading + _table(["field", "default", "takes", "a change", ""], rows)
 
 
 def _status() -> str:
