@@ -107,6 +107,12 @@ def against(run: Run, reference: Run) -> list[str]:
     return found
 
 
+def last_words(lane: Lane) -> str:
+    """What the lane's operators wrote that is not plain news: the next one writes to the same file."""
+    lines = lane.operator.log.read_text().splitlines()
+    return "\n".join([line for line in lines if '"level": "INFO"' not in line][-30:])
+
+
 def plans(
     points: Points, faults: tuple[Fault, ...], *, every: bool = False
 ) -> Iterator[dict[str, Strike]]:
@@ -189,8 +195,7 @@ class Campaign:
             )
             ends = set(lane.exits[before:])
             if ends != ({1} if (verb, fault) in DEADLY else set()):
-                said = lane.operator.log.read_text()[-2000:]
-                self.outcome.deaths.append(f"{run}: it ended with {ends}: {said}")
+                self.outcome.deaths.append(f"{run}: it ended with {ends}: {last_words(lane)}")
             self._judge("kopf's requests", run)
             self._settled.append((service, len(lane.requests(service.name).writes)))
 
