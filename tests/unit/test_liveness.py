@@ -325,3 +325,20 @@ def test_a_lost_watch_is_asked_for_again_at_once_and_then_every_few_seconds_with
     assert delays[0] <= 0.75
     assert max(delays) <= 15
     assert min(delays[10:]) >= 5, "an API server that is away is not asked all the time"
+
+
+async def test_a_refusal_that_breaks_off_is_a_connection_that_broke() -> None:
+    """kopf closes a session at its first 401, while other answers are still on their way."""
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(half, "127.0.0.1", 0) as listening:
+        server = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        where = kopf.ConnectionInfo(server=server)
+        async with session(where, Watches(["Job"]), lambda: "now").aiohttp_session as client:
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await client.get(f"{server}{JOBS}?watch=true")

@@ -91,6 +91,15 @@ def login(watches: Watches, folder: Path = FOLDER) -> Login:
     return handler
 
 
+async def _read_whole(response: aiohttp.ClientResponse) -> None:
+    """Read a refusal before kopf does: at the first 401 it closes the session of all the others."""
+    try:
+        await response.read()
+    except (aiohttp.ClientError, RuntimeError) as error:
+        # kopf retries after a connection error, and ends the operator after any other.
+        raise aiohttp.ClientConnectionError(f"an answer broke off: {error}") from error
+
+
 def session(
     where: kopf.ConnectionInfo, watches: Watches, token: Callable[[], str] | None = None
 ) -> kopf.AiohttpSession:
@@ -112,6 +121,7 @@ def session(
             response.close()
             raise aiohttp.ClientConnectionError(f"{path} is not served any more")
         if response.status != 200:
+            await _read_whole(response)
             return response
         if "watch" not in request.url.query:
             watches.listed(path)
