@@ -22,6 +22,7 @@ PACKAGES = {
     "runc": "/usr/sbin/runc",
     "containernetworking-plugins": "/usr/lib/cni/bridge",
     "docker-registry": "/usr/bin/docker-registry",
+    "skopeo": "/usr/bin/skopeo",
     "git": "/usr/bin/git",
     "iptables": "/usr/sbin/iptables",
     "nftables": "/usr/sbin/nft",
