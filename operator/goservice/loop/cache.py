@@ -30,7 +30,8 @@ def slim(kind: str, manifest: Manifest) -> Manifest:
     annotations = metadata.get("annotations")
     if annotations and LAST_APPLIED in annotations:
         metadata["annotations"] = {k: v for k, v in annotations.items() if k != LAST_APPLIED}
-    read = {k: v for k, v in manifest.items() if k != children.unread_part(kind)}
+    unread = children.UNREAD.get(kind)
+    read = {k: v for k, v in manifest.items() if k != unread}
     return {**read, "kind": kind, "metadata": metadata}
 
 

@@ -250,6 +250,8 @@ def kinds_of(children: Iterable[Child]) -> dict[str, Kind]:
 
 CHILD_KINDS: Mapping[str, Kind] = kinds_of(CHILDREN)
 """The kinds of the table by their name, each once, in its order."""
+UNREAD: Mapping[str, str] = {child.kind.kind: child.unread for child in CHILDREN if child.unread}
+"""By kind: the key of the part of an object that no pass reads."""
 
 
 def optional_kinds(children: Iterable[Child]) -> tuple[str, ...]:
@@ -267,11 +269,6 @@ def watch_selector(kind: str, children: Sequence[Child] = CHILDREN) -> str:
     labels = {names.MANAGED_BY: names.OPERATOR}
     labels |= next((child.selector for child in children if child.kind.kind == kind), {})
     return ",".join(f"{key}={value}" for key, value in labels.items())
-
-
-def unread_part(kind: str) -> str:
-    """The key of the part of an object of this kind that no pass reads; empty if all of it is read."""
-    return next((child.unread for child in CHILDREN if child.kind.kind == kind), "")
 
 
 def rendered(wants: Wants) -> list[Manifest]:
