@@ -99,8 +99,7 @@ def step(
         return BuildStep(Phase.NONE, Reason.RESOLVING)
     made_of = image_inputs(service, settings, source.commit)
     newest = _newest(facts, digest_of(made_of))
-    fresh = observed.resolution is not None and observed.resolution.fresh
-    if newest is not None and not (facts.pending_rebuild and fresh):
+    if newest is not None and not (facts.pending_rebuild and observed.is_fresh):
         found = _known(service, now, facts, newest)
         if found is not None:
             return found

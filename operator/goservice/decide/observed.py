@@ -73,3 +73,8 @@ class Observed:
     """The API server's words when it refused an object in the last pass."""
     absent: frozenset[str] = frozenset()
     """Optional kinds that the cluster does not serve, or that were not listed since it does."""
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the repository has answered since the last rebuild request was first seen."""
+        return self.resolution is not None and self.resolution.fresh

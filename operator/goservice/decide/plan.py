@@ -190,7 +190,6 @@ def _summarise(state: Pass) -> Pass:
     )
     due = [after for after in (found.requeue_after, load.requeue_after) if after is not None]
     pending = state.facts.pending_rebuild and not state.source.pinned
-    fresh = observed.resolution is not None and observed.resolution.fresh
     plan = status.plan(service, state.facts, state.now, state.source, found, load, state.not_served)
     return replace(
         state,
@@ -202,7 +201,7 @@ def _summarise(state: Pass) -> Pass:
             ),
             requeue_after=min(due, default=None),
             watch_source=not state.source.pinned,
-            refresh_source=pending and not fresh,
+            refresh_source=pending and not observed.is_fresh,
             waits_for_slot=found.phase is Phase.QUEUED,
         ),
     )
