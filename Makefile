@@ -4,8 +4,9 @@ PYTHON ?= python3
 RUN := $(VENV)/bin
 # How many resources and lives the properties try: make unit EXAMPLES=1000.
 EXAMPLES ?= 100
-# Thousands of recorded lives, played in processes of their own: no coverage is counted there.
-LIVES := tests/contract/test_nothing_moved.py
+# How many random worlds stand still, and which: make worlds WORLDS=20000 SEED=7. CI tries 20 000.
+WORLDS ?= 20000
+SEED ?= 1
 PROPERTIES := tests/unit/test_properties.py tests/unit/test_lifecycle.py
 
 # A kubeconfig counts only when it is passed on purpose: make demo KUBECONFIG=FILE
@@ -63,12 +64,19 @@ check: setup ## Linters, types and import contracts
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster, and their coverage
-	EXAMPLES=100 $(RUN)/python -m coverage run -m pytest -q -m "not e2e" --ignore=tests/faults --ignore=$(LIVES)
+	EXAMPLES=100 $(RUN)/python -m coverage run -m pytest -q -m "not e2e" --ignore=tests/faults
 	$(RUN)/python -m coverage report
-	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/faults $(LIVES) $(PROPERTIES)
+	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/faults $(PROPERTIES)
+	WORLDS=$(WORLDS) SEED=$(SEED) $(RUN)/python -m pytest -q tests/unit/test_worlds.py
 
+# Random worlds that stand still: all is silent, nothing raises.
+.PHONY: worlds
+worlds: setup
+	WORLDS=$(WORLDS) SEED=$(SEED) $(RUN)/python -m pytest -q tests/unit/test_worlds.py
+
+# What holds for every resource: make properties EXAMPLES=100000.
 .PHONY: properties
-properties: setup ## What holds for every resource: EXAMPLES=100000
+properties: setup
 	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q $(PROPERTIES)
 
 .PHONY: executor
@@ -92,6 +100,10 @@ bench: programs ## What the operator costs: [FULL=1] [ARGS='-o json']
 .PHONY: bench-build
 bench-build: programs ## What a build costs on the local node
 	@$(RUN)/python -m benchmarks.build $(ARGS)
+
+.PHONY: bench-bounds
+bench-bounds: setup ## What the worst input costs: [ARGS='--small -o json']
+	@$(RUN)/python -m benchmarks.bounds $(ARGS)
 
 ##@ Write what is generated
 

@@ -75,7 +75,7 @@ def bed(builds: int) -> Iterator[Bed]:
             plane.settings(
                 {
                     "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
-                    "builds": {"maxConcurrent": builds},
+                    "builds": {"maxConcurrent": builds, "maxConcurrentPerNamespace": builds},
                 }
             ),
         )

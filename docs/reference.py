@@ -16,6 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 import click
@@ -296,9 +297,9 @@ def _section(section: type[settings.Section], path: str, about: str = "") -> Ite
     for name, field in section.model_fields.items():
         alias = field.alias or name
         full = f"{path}.{alias}".strip(".")
-        below = field.annotation
+        below = next((t for t in get_args(field.annotation) if t is not NoneType), field.annotation)
         if isinstance(below, type) and issubclass(below, settings.Section):
-            inside = f"{about} {field.description}" if below is settings.Compute else ""
+            inside = field.description or "" if issubclass(below, settings.Compute) else ""
             yield from _section(below, full, inside)
             continue
         default = field.default
@@ -311,21 +312,24 @@ def _section(section: type[settings.Section], path: str, about: str = "") -> Ite
         yield [
             _code(full),
             shown,
-            _takes_setting(schema["properties"][alias]),
-            field.description or "",
+            _takes_setting(section, schema["properties"][alias]),
+            f"{field.description or ''} {about}".strip(),
         ]
 
 
-def _takes_setting(node: Schema) -> str:
+def _takes_setting(section: type[settings.Section], node: Schema) -> str:
     if "enum" in node:
         return ", ".join(map(_code, node["enum"]))
     if any("const" in choice for choice in node.get("anyOf", ())):
         return "text, may be empty"
+    node = next((n for n in node.get("anyOf", ()) if n.get("type") != "null"), node)
     match node.get("type"):
         case "array":
             return "a list"
         case "object":
-            return "names and quantities, such as `cpu: 100m`"
+            compute = issubclass(section, settings.Compute)
+            what = "quantities, such as `cpu: 100m`" if compute else "values, such as `team: shop`"
+            return f"names and {what}"
         case "boolean":
             return "`true`, `false`"
         case "integer" | "number":

@@ -6,6 +6,7 @@ GoServiceError
 │  ├─ RevisionNotFound        a person must act; polling goes on
 │  ├─ GitAuthenticationFailed a person must act; polling goes on
 │  ├─ SourceForbidden         the platform's settings refuse the address: Stalled
+│  ├─ SourceUnfit             it has moved, or is of a kind that is not supported: Stalled
 │  └─ GitUnavailable          polled again later, with backoff
 └─ ClusterError           the API server said no, or nothing: the queue retries
    ├─ NotFound · AlreadyExists · Conflict · Invalid · Forbidden · Unauthorized · Gone
@@ -65,6 +66,10 @@ class GitAuthenticationFailed(SourceError):
 
 class SourceForbidden(SourceError):
     """The platform's settings do not allow this address."""
+
+
+class SourceUnfit(SourceError):
+    """The repository cannot be taken as it is: it has moved, or is of a kind that is not supported."""
 
 
 class GitUnavailable(SourceError):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime
 from typing import Any
 
 from goservice.quantity import same_quantity
@@ -47,6 +47,12 @@ def key_of(manifest: Mapping[str, Any]) -> Key:
     """An object's namespace and name."""
     metadata = manifest["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
+
+
+def controller_uid(manifest: Mapping[str, Any]) -> str:
+    """The uid of an object's controller; empty if it has none."""
+    references = manifest.get("metadata", {}).get("ownerReferences") or ()
+    return next((str(r.get("uid", "")) for r in references if r.get("controller")), "")
 
 
 def owned(manifest: Mapping[str, Any], uid: str) -> bool:
@@ -90,9 +96,11 @@ def parse_number(text: str, default: int) -> int:
 def parse_time(text: object) -> datetime | None:
     """The time in UTC that an RFC 3339 text names; None if it names none."""
     try:
-        return datetime.fromisoformat(str(text)).astimezone(UTC)
+        found = datetime.fromisoformat(str(text)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    # Whoever adds to the last year that there is finds none.
+    return found if found.year < MAXYEAR else None
 
 
 def format_time(time: datetime) -> str:
@@ -100,33 +108,140 @@ def format_time(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_ESCAPE_CODES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]{0,64}[ -/]{0,8}[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]{0,512}(?:\x07|\x1b\\|\x9c)"
+)
+"""What a terminal obeys, whole: colours and the cursor; titles, links and the like."""
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, what turns the direction of writing, and halves of characters."""
+
+
+def without_codes(text: str) -> str:
+    """A text without escape codes and control characters, so that no terminal obeys it."""
+    return _CONTROLS.sub("", _ESCAPE_CODES.sub("", text))
+
+
 def clean(text: str) -> str:
-    """A text from a pod without control characters, so that no terminal obeys it."""
-    return re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", "", text
-    ).strip()
+    """A text from a pod without escape codes and control characters, and without space around it."""
+    return without_codes(text).strip()
 
 
-def covers(live: Any, wanted: Any) -> bool:
+def sentence(text: str) -> str:
+    """Words that another sentence may follow: with a full stop, unless they end."""
+    return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "conditions": ("type",),
+    "containers": ("name",),
+    "env": ("name",),
+    "ephemeralContainers": ("name",),
+    "history": ("build",),
+    "hostAliases": ("ip",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "ownerReferences": ("uid",),
+    "resourceClaims": ("name",),
+    "secrets": ("name",),
+    "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
+    "volumeDevices": ("devicePath",),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+}
+"""The lists that server-side apply merges item by item, by their field's name: what tells items apart.
+Source: x-kubernetes-list-map-keys in the API's schemas and in our own. All other lists are one value."""
+_PORT_KEYS = (("containerPort", "protocol"), ("port", "protocol"))
+"""Those of the lists called ports: a container's, and a Service's."""
+_KEY_DEFAULTS = {"protocol": "TCP"}
+"""What a key is where an item leaves it out."""
+
+ItemKey = tuple[tuple[str, Any], ...]
+"""What tells an item of a list from the others: keys and their values."""
+
+
+def item_key(field: str, item: Any) -> ItemKey | None:
+    """What tells an item from the others of a list of this name; None where the list is one value."""
+    if not isinstance(item, dict):
+        return None
+    for keys in _PORT_KEYS if field == "ports" else (MERGE_KEYS.get(field, ()),):
+        found = tuple((key, item.get(key, _KEY_DEFAULTS.get(key))) for key in keys)
+        if found and all(isinstance(value, str | int) for _, value in found):
+            return found
+    return None
+
+
+def covers(live: Any, wanted: Any, field: str = "") -> bool:
     """Whether everything wanted is in the live object and equal; what it has beside does not count.
 
-    The API server writes some values its own way: quantities are compared by what they mean, and what
-    Go leaves out of JSON may be missing. A plain false is held to: those that matter are pointers.
+    As server-side apply merges: the items of a keyed list are found by their keys, in whatever order,
+    and others may stand between them. The API server writes some values its own way: quantities are
+    compared by what they mean, and what Go leaves out of JSON may be missing. A plain false is held
+    to: those that matter are pointers.
     """
     if live == wanted:
         return True
     if isinstance(wanted, dict):
         return isinstance(live, dict) and all(
-            covers(live[key], value) if key in live else _is_left_out(value)
+            covers(live[key], value, key) if key in live else _is_left_out(value)
             for key, value in wanted.items()
         )
     if isinstance(wanted, list):
-        return (
-            isinstance(live, list)
-            and len(live) == len(wanted)
-            and all(covers(a, b) for a, b in zip(live, wanted, strict=True))
-        )
+        return isinstance(live, list) and _covers_list(live, wanted, field)
     return same_quantity(live, wanted)
+
+
+def _covers_list(live: list[Any], wanted: list[Any], field: str) -> bool:
+    if not wanted:
+        return not live or field in MERGE_KEYS or field == "ports"
+    keys = [item_key(field, item) for item in wanted]
+    if None in keys:
+        return len(live) == len(wanted) and all(map(covers, live, wanted))
+    found = {item_key(field, item): item for item in live}
+    return all(
+        key in found and covers(found[key], item) for key, item in zip(keys, wanted, strict=True)
+    )
+
+
+MOST_DIFFERENCES = 16
+"""Objects' fields that are told apart at the most; further ones do not count."""
+LONGEST_VALUE = 120
+"""Characters of a differing value that are kept."""
+
+Difference = tuple[str, str]
+"""A field that is otherwise than wanted: its path as a person writes it, and what it is; empty: not there."""
+
+
+def differences(live: Any, wanted: Any) -> tuple[Difference, ...]:
+    """Where a live object does not cover what is wanted: nothing where `covers` is true."""
+    return tuple(sorted(_differences(live, wanted, "", "")))[:MOST_DIFFERENCES]
+
+
+def _differences(live: Any, wanted: Any, field: str, path: str) -> Iterator[Difference]:
+    if covers(live, wanted, field):
+        return
+    if isinstance(live, dict) and isinstance(wanted, dict):
+        for key, value in wanted.items():
+            if key in live:
+                yield from _differences(live[key], value, key, f"{path}.{key}".lstrip("."))
+            elif not _is_left_out(value):
+                yield f"{path}.{key}".lstrip("."), ""
+        return
+    keyed = isinstance(live, list) and isinstance(wanted, list) and bool(wanted)
+    if keyed and all(item_key(field, item) for item in wanted):
+        found = {item_key(field, item): item for item in live}
+        for item in wanted:
+            key = item_key(field, item) or ()
+            place = f"{path}[{','.join(str(value) for _, value in key)}]"
+            if key in found:
+                yield from _differences(found[key], item, "", place)
+            else:
+                yield place, ""
+        return
+    shown = live if isinstance(live, str) else json.dumps(live, sort_keys=True, default=str)
+    yield path, clean(shown)[:LONGEST_VALUE]
 
 
 def _is_left_out(value: Any) -> bool:

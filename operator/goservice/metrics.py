@@ -30,6 +30,7 @@ NAMES: Final[dict[str, str]] = {
     f"{PREFIX}cache_objects": "Objects in the cache, by kind.",
     f"{PREFIX}loop_lag_seconds": "How late the event loop was when it was last looked at.",
     f"{PREFIX}sources_polls_total": "Questions to git servers, by result.",
+    f"{PREFIX}sources_unresolved": "Repositories whose last question had no answer, by result: new commits are not followed.",
 }
 """Every metric and its help text, in the order of the documentation."""
 
@@ -70,6 +71,7 @@ class Metrics:
         self.cache_objects = gauge("cache_objects", "kind")
         self.loop_lag_seconds = gauge("loop_lag_seconds")
         self.sources_polls_total = counter("sources_polls_total", "result")
+        self.sources_unresolved = gauge("sources_unresolved", "result")
         ProcessCollector(registry=registry)
 
     def passed(self, outcome: str, seconds: float) -> None:

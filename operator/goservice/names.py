@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from goservice.api.resource import GROUP, GoService
+from goservice.api.resource import GROUP, REBUILD_ANNOTATION, RESTART_ANNOTATION, GoService
 from goservice.manifest import digest_of
 
 OPERATOR = "goservice-operator"
@@ -35,6 +35,10 @@ TEMPLATE = f"{GROUP}/template"
 """Annotation of the Deployment: hash of the pod template's inputs."""
 GO_VERSION = f"{GROUP}/go-version"
 """Annotation of the Deployment: the go line of the module in the image."""
+ARCH = f"{GROUP}/arch"
+"""Annotation of the Deployment: the architecture that the image is made for."""
+UNTAGGED = f"{GROUP}/untagged"
+"""Annotation of the Deployment: the tag that the registry refused to its image; absent if it took it."""
 REBUILD_HANDLED = f"{GROUP}/rebuild-handled-at"
 """Annotation of a Job and of the Deployment: the rebuild request that the build answers."""
 RESTART_HANDLED = f"{GROUP}/restart-handled-at"
@@ -45,6 +49,8 @@ RENDERED = f"{GROUP}/rendered"
 """Annotation of the Deployment: hash of the pod template as this operator version wrote it."""
 APPLIED = f"{GROUP}/applied"
 """Annotation: hash of the object as it was applied, so that a field that is no longer wanted is seen too."""
+IMAGE = f"{GROUP}/image"
+"""Annotation of the Deployment: the image as it was applied, which a webhook may have written otherwise."""
 USER_ID = f"{GROUP}/user-id"
 """Annotation of the Deployment: the user id that the image is made for."""
 TIME_ZONE = f"{GROUP}/time-zone"
@@ -53,12 +59,32 @@ REPLICAS_OF = f"{GROUP}/replicas-of"
 """Annotation of the Deployment: who writes `replicas`, GoService or Autoscaler."""
 GENERATION = f"{GROUP}/generation"
 """Annotation of a Job: the generation of the resource that it was started for."""
+MADE = f"{GROUP}/made"
+"""Annotation of a Job: hash of its spec, to see whether a correction would make another one."""
 TRIES = f"{GROUP}/tries"
 """Annotation of a Job: how many builds in a row a platform failure has ended, this one counted."""
 SPEC_HASH = f"{GROUP}/spec-hash"
 """Annotation of a Job: hash of what the resource says of the build's inputs."""
 SETTINGS_HASH = f"{GROUP}/settings-hash"
 """Annotation of a Job: hash of what the platform says of the build's inputs."""
+
+
+LABELS = (
+    "app.kubernetes.io/name",
+    MANAGED_BY,
+    "app.kubernetes.io/part-of",
+    COMPONENT,
+    SERVICE,
+)
+"""Every label of ours."""
+ANNOTATIONS = frozenset(
+    {
+        *(COMMIT, INPUTS, ATTEMPT, TRIGGER, TEMPLATE, GO_VERSION, ARCH, UNTAGGED, REBUILD_HANDLED),
+        *(RESTART_HANDLED, RENDERED, APPLIED, IMAGE, USER_ID, TIME_ZONE, REPLICAS_OF, GENERATION),
+        *(MADE, TRIES, SPEC_HASH, SETTINGS_HASH, REBUILD_ANNOTATION, RESTART_ANNOTATION),
+    }
+)
+"""Every annotation of an object that is read."""
 
 
 def labels(service: GoService, component: str) -> dict[str, str]:
@@ -92,6 +118,22 @@ def cache_claim(service: GoService) -> str:
     return f"{service.name}-build-cache"
 
 
+def kept_on(service: GoService) -> str:
+    """The claim that the caches of the service's builds lie on, empty if nothing is kept between them."""
+    cache = service.spec.build.cache
+    return (cache.claim_name or cache_claim(service)) if cache else ""
+
+
+def is_lasting(service: str, name: str) -> bool:
+    """Whether an object that lasts may have this name, if it is of the service of that name."""
+    return name in (service, f"{service}-build", f"{service}-build-cache")
+
+
+def is_of_a_build(service: str, name: str) -> bool:
+    """Whether a build's object may have this name, if it is of the service of that name."""
+    return name.startswith(f"{service}-build-")
+
+
 def build(service: GoService, inputs: str, attempt: int) -> str:
     """The name of a build: its Job and its ConfigMap."""
     return f"{service.name}-build-{inputs}-{attempt}"
@@ -111,7 +153,8 @@ def expand(text: str, service: GoService, commit: str, inputs: str) -> str:
     revision = (git.revision if git else None) or commit
     values = {
         "COMMIT": commit,
-        "REVISION": re.sub(r"[^A-Za-z0-9_.-]", "-", revision)[:64],
+        # A tag begins with a letter, a digit or _: @acme/api@1.2.0 gives acme-api-1.2.0.
+        "REVISION": re.sub(r"[^A-Za-z0-9_.-]", "-", revision).lstrip("-.")[:64] or commit,
         "INPUTS": inputs,
         "NAME": service.name,
         "NAMESPACE": service.namespace,

@@ -15,6 +15,9 @@ LONGEST = 200
 INFO_REFS = "/info/refs"
 """What git's smart HTTP protocol appends to a repository's address to list its refs."""
 
+PLAIN_FILES = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?\trefs/")
+"""How the answer begins of a server that knows nothing of that protocol and serves the repository's files."""
+
 STATUSES = (301, 302, 303, 307, 308)
 """The HTTP status codes that redirect."""
 
@@ -30,6 +33,11 @@ def refusal(host: str, requested: str, location: str) -> str:
     `requested` is the URL that was asked for, `location` the answer's Location header.
     """
     target = _repository(requested, location)
+    if location and not _asks_for_refs(requested, location):
+        return (
+            f"{host} redirects to a page that is no repository, as a server does that asks to sign in;"
+            " only public repositories can be built: check spec.source.git.url"
+        )
     if target:
         return (
             f"{host} redirects to {target}, which is not followed:"
@@ -39,6 +47,14 @@ def refusal(host: str, requested: str, location: str) -> str:
         f"{host} redirects to another address, which is not followed:"
         " set spec.source.git.url to the repository's final one"
     )
+
+
+def _asks_for_refs(requested: str, location: str) -> bool:
+    """Whether a redirect leads to what was asked for, only elsewhere."""
+    try:
+        return urlsplit(urljoin(requested, location)).path.endswith(INFO_REFS)
+    except ValueError:
+        return True
 
 
 def _repository(requested: str, location: str) -> str:

@@ -7,6 +7,7 @@ Only `load` reads anything; the rest of the program is handed the frozen result.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -50,6 +51,42 @@ Proxies = Annotated[
     Field(pattern=r"^[A-Za-z0-9._~:/@+,|-]+$", max_length=512),
     AfterValidator(_without_password),
 ]
+
+
+_KEY = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+"""The key of a label or annotation, as the API server takes it."""
+OURS = (
+    "goservice.dev/",
+    "app.kubernetes.io/",
+    "batch.kubernetes.io/",
+    "sidecar.istio.io/",
+    "linkerd.io/",
+)
+"""Beginnings of keys that the operator or Kubernetes writes to a build's pod."""
+
+
+def _foreign_keys(given: dict[str, str]) -> dict[str, str]:
+    for key in given:
+        if not re.fullmatch(_KEY, key):
+            raise ValueError(
+                f"{key!r} is no key of a label or annotation, such as example.com/team"
+            )
+        if key.startswith(OURS):
+            raise ValueError(f"{key!r} is written by the operator: leave it out")
+    return given
+
+
+def _label_values(given: dict[str, str]) -> dict[str, str]:
+    for key, value in given.items():
+        if not re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?", value):
+            raise ValueError(
+                f"{key!r} must be at most 63 letters, digits, -, _ and ., not {value!r}"
+            )
+    return given
+
+
+Labels = Annotated[dict[str, str], AfterValidator(_foreign_keys), AfterValidator(_label_values)]
+Annotations = Annotated[dict[str, str], AfterValidator(_foreign_keys)]
 
 
 class Section(BaseModel):
@@ -109,11 +146,20 @@ class Compute(Section):
         }
 
 
+class StepCompute(Compute):
+    """Requests and limits of the containers beside the one that builds."""
+
+    toolchain: Compute | None = None
+    """Of the container toolchain, which copies Go and compiles the standard library. Left out: as build."""
+
+
 class Builds(Section):
     """How builds run."""
 
     max_concurrent: Annotated[int, Field(ge=1), Reaches.NOTHING] = 10
-    """Builds that run at once in the cluster; the others queue."""
+    """Builds that run at once in the cluster; the others queue, and namespaces take turns."""
+    max_concurrent_per_namespace: Annotated[int | None, Field(ge=1), Reaches.NOTHING] = None
+    """Builds of one namespace that run at once. Default: half of maxConcurrent, rounded up; all of it where the operator serves one namespace only."""
     engine: Annotated[Literal["Kaniko"], Reaches.NOTHING] = "Kaniko"
     """What builds images: Kaniko, in a container that runs as root without privileges."""
     module_proxy: Annotated[Proxies, Reaches.IMAGE]
@@ -121,7 +167,11 @@ class Builds(Section):
     package_mirror: Annotated[Address | Literal[""], Reaches.IMAGE] = ""
     """Mirror of the distribution's packages for services that name none."""
     resources: Annotated[Compute, Reaches.NOTHING] = Compute()
-    """Requests and limits of the build container, where a service names none."""
+    """Of the containers build and toolchain, where a service's build.resources name none."""
+    step_resources: Annotated[StepCompute, Reaches.NOTHING] = StepCompute(
+        requests={"cpu": "50m", "memory": "64Mi"}, limits={"memory": "512Mi"}
+    )
+    """Of the containers fetch and push."""
     source_size_limit: Annotated[str, Reaches.NOTHING] = "2Gi"
     """Space for the checked-out repository."""
     output_size_limit: Annotated[str, Reaches.NOTHING] = "4Gi"
@@ -132,6 +182,10 @@ class Builds(Section):
     """Where Go comes from for services that do not say: Mounted (faster) or Image. Where a service installs packages, Image."""
     toolchain_volume: Annotated[Literal["Copy", "Image"], Reaches.NOTHING] = "Copy"
     """How a mounted toolchain gets there: Copy, by a container of the builder image before each build; or Image, an image volume, which takes a container runtime that has them (containerd 2.1, CRI-O 1.31)."""
+    pod_labels: Annotated[Labels, Reaches.NOTHING] = {}
+    """Labels of build pods, such as those that a NetworkPolicy or a quota selects on."""
+    pod_annotations: Annotated[Annotations, Reaches.NOTHING] = {}
+    """Annotations of build pods."""
     insecure_registries: Annotated[tuple[str, ...], Reaches.NOTHING] = ()
     """Registries (host:port) that may speak plain HTTP."""
     registry_mirrors: Annotated[tuple[str, ...], Reaches.NOTHING] = ()
@@ -142,7 +196,7 @@ class Services(Section):
     """What runs where a service names nothing."""
 
     resources: Annotated[Compute, Reaches.POD] = Compute()
-    """Requests and limits of the service's container."""
+    """Of the service's container, where it names none."""
     tmp_size_limit: Annotated[str, Reaches.POD] = "64Mi"
     """Space under /tmp."""
     run_as_user: Annotated[bool, Reaches.POD] = True
@@ -158,6 +212,15 @@ class GitAccess(Section):
     """Whether http URLs may be used."""
     allowed_networks: tuple[IPvAnyNetwork, ...] = ()
     """Networks (CIDR) that are not public and may be asked all the same."""
+    least_poll_seconds: Annotated[int, Field(ge=0, le=86400)] = 0
+    """Seconds between looks at a repository at the least, whatever its services ask for."""
+
+    timeout_seconds: Annotated[int, Field(ge=1, le=300)] = 30
+    """Seconds that a git server has to say what a revision means. Ten are asked at once."""
+
+    def poll_seconds(self, wanted: int) -> int:
+        """Seconds between looks at a repository whose service asks for so many; 0: it is not polled."""
+        return max(wanted, self.least_poll_seconds) if wanted else 0
 
 
 class Registries(Section):
@@ -213,6 +276,13 @@ class Settings(Section):
     watch_silence_seconds: Annotated[float, Field(ge=10), Reaches.NOTHING] = 120
     """Seconds without a word from the API server on a watch after which /healthz fails."""
 
+    @property
+    def builds_of_a_namespace(self) -> int:
+        """How many builds of one namespace may run at once."""
+        most, named = self.builds.max_concurrent, self.builds.max_concurrent_per_namespace
+        alone = len(self.namespaces) == 1
+        return min(most, named or (most if alone else (most + 1) // 2))
+
 
 def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
     """The settings of a file and the environment, which wins.
@@ -222,10 +292,10 @@ def load(file: Path | None, environment: Mapping[str, str]) -> Settings:
     """
     path = file or Path(environment.get(FILE_VARIABLE, str(DEFAULT_FILE)))
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: is not YAML: {error}") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: must be a mapping, such as images: {{kaniko: …}}")

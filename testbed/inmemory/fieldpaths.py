@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from goservice.manifest import Manifest
+from goservice.manifest import ItemKey, Manifest, item_key
 
-Path = tuple[str, ...]
-"""A field: the keys from the manifest's root down."""
+Path = tuple[str | ItemKey, ...]
+"""A field: the keys from the manifest's root down; of a list that is merged by item, the item's keys."""
 
 MISSING = object()
 """What stands for a field that is not there; None is a value."""
@@ -28,46 +28,104 @@ def copied_value(value: Any) -> Any:
 
 
 def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths of what a field manager owns; lists are owned whole."""
+    """The paths of what a field manager owns, parents first: an item itself, too, where lists are merged."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, list) and (items := keyed(path, value)):
+        for key, inner in items.items():
+            yield (*path, key)
             yield from leaves(inner, (*path, key))
     elif value is not None:
         yield path
 
 
+def keyed(path: Path, items: list[Any]) -> dict[ItemKey, Any]:
+    """The items by their keys; empty where the list is one value."""
+    field = path[-1] if path else ""
+    found = {item_key(field, item): item for item in items} if isinstance(field, str) else {}
+    return {} if None in found else {key: item for key, item in found.items() if key is not None}
+
+
+def is_item(path: Path) -> bool:
+    """Whether a path is that of an item of a list."""
+    return bool(path) and isinstance(path[-1], tuple)
+
+
 def at(value: Any, path: Path) -> Any:
     """The field's value, or MISSING."""
-    for key in path:
-        if not isinstance(value, dict) or key not in value:
+    for step, key in enumerate(path):
+        if isinstance(key, tuple):
+            value = keyed(path[:step], value).get(key, MISSING) if _is_list(value) else MISSING
+        else:
+            value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
+        if value is MISSING:
             return MISSING
-        value = value[key]
     return value
 
 
 def put(target: Manifest, path: Path, value: Any) -> None:
     """Set a field, and make the parents that it needs."""
-    for key in path[:-1]:
-        if not isinstance(target.get(key), dict):
-            target[key] = {}
-        target = target[key]
-    if value != {} or not isinstance(target.get(path[-1]), dict):
-        target[path[-1]] = value
+    if not path:
+        return
+    parent: Any = target
+    for step, key in enumerate(path[:-1]):
+        parent = _child(parent, path[:step], key, path[step + 1])
+    last = path[-1]
+    if isinstance(last, tuple):
+        _child(parent, path[:-1], last, "")
+    elif value != {} or not isinstance(parent.get(last), dict):
+        parent[last] = value
+
+
+def _child(parent: Any, above: Path, key: str | ItemKey, below: str | ItemKey) -> Any:
+    """What stands at a key, made if need be: a list where an item follows."""
+    if isinstance(key, tuple):
+        found = keyed(above, parent).get(key)
+        if found is None:
+            found = dict(key)
+            parent.append(found)
+        return found
+    kind = list if isinstance(below, tuple) else dict
+    if not isinstance(parent.get(key), kind):
+        parent[key] = kind()
+    return parent[key]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def remove(target: Manifest, path: Path) -> None:
-    """Remove a field, and the parents that are empty then."""
-    parents = [target]
-    for key in path[:-1]:
-        inner = parents[-1].get(key)
-        if not isinstance(inner, dict):
+    """Remove a field or an item, and the parents that are empty then. An item keeps its keys."""
+    parent = at(target, path[:-1])
+    last = path[-1]
+    if isinstance(last, tuple):
+        if _is_list(parent) and (item := keyed(path[:-1], parent).get(last)) is not None:
+            parent.remove(item)
+    elif isinstance(parent, dict):
+        of_the_key = is_item(path[:-1]) and last in dict(path[-2])  # type: ignore[arg-type]
+        if of_the_key:
             return
-        parents.append(inner)
-    for parent, key in zip(reversed(parents), reversed(path), strict=True):
-        if key == path[-1] and parent is parents[-1]:
-            parent.pop(key, None)
-        elif not parent[key]:
-            del parent[key]
+        parent.pop(last, None)
+    if parent is not MISSING and not parent and len(path) > 1 and not is_item(path[:-1]):
+        remove(target, path[:-1])
+
+
+def order(target: Any, applied: Any, path: Path = ()) -> None:
+    """Bring merged lists into the order that was applied; others' items stay behind the one before them."""
+    if isinstance(applied, dict) and isinstance(target, dict):
+        for key, inner in applied.items():
+            order(target.get(key), inner, (*path, key))
+    elif isinstance(applied, list) and _is_list(target) and (wanted := keyed(path, applied)):
+        live = keyed(path, target)
+        ordered = [key for key in wanted if key in live]
+        for before, key in zip([None, *live], live, strict=False):
+            if key not in wanted:
+                ordered.insert(0 if before is None else ordered.index(before) + 1, key)
+        target[:] = [live[key] for key in ordered]
+        for key, inner in wanted.items():
+            order(live.get(key), inner, (*path, key))
 
 
 def merge_patch(target: Manifest, patch: Manifest) -> None:

@@ -2,8 +2,8 @@
 
 It keeps the rules that the operator relies on: server-side apply with an owner per field,
 generations, resource versions, preconditions, refusals, and garbage collection (at once). It does
-not keep those it does not rely on: every list is atomic, nothing is defaulted but a Deployment's
-replicas, and schemas are not known. A conformance suite runs against it and a real server.
+not keep those it does not rely on: nothing is defaulted but a Deployment's replicas, and of schemas
+only the lists that are merged by their items' keys are known. A conformance suite runs against it and a real server.
 """
 
 import asyncio
@@ -95,6 +95,10 @@ class World:
         self.clock: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
         self.defer: Callable[[Callable[[], None]], object] = lambda collect: collect()
         """When the garbage collector works: at once, or later."""
+        self.admission: Callable[[Manifest], object] | None = None
+        """A mutating webhook: changes each object that is created or changed, but for its status."""
+        self.quota: Callable[[Manifest], str] | None = None
+        """A validating webhook or a quota: why an object may not be created; empty if it may."""
         self._access = access
         self._kinds = kinds
         self._objects: dict[Key, Manifest] = {}
@@ -122,6 +126,7 @@ class World:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        most: int | None = None,
     ) -> Manifests:
         request = Request("list", kind, namespace, "")
         await self._arrive(request)
@@ -138,7 +143,7 @@ class World:
         ]
         if self.after is not None:
             self.after(request)
-        return found
+        return found[:most]
 
     async def pages(
         self, kind: str, namespace: str | None, *, label_selector: str = ""
@@ -312,7 +317,7 @@ class World:
         changed = {
             path
             for path in {*fieldpaths.leaves(live), *fieldpaths.leaves(before)}
-            if path[0] != "status" and fieldpaths.at(live, path) != fieldpaths.at(before, path)
+            if path[0] != "status" and _differ(live, before, path)
         }
         owners = {who: fields - changed for who, fields in self._owners[key].items()}
         kept = {path for path in changed if fieldpaths.at(live, path) is not fieldpaths.MISSING}
@@ -387,15 +392,16 @@ class World:
         for other, theirs in self._owners[key].items():
             if other == who:
                 continue
-            lost = {
-                p for p in theirs & fields if fieldpaths.at(live, p) != fieldpaths.at(manifest, p)
-            }
-            owners[other] = theirs - lost
+            owners[other] = theirs - {p for p in theirs & fields if _differ(live, manifest, p)}
         kept = set().union(*(theirs for other, theirs in owners.items() if other != who))
-        for path in owners.get(who, frozenset()) - fields - kept:
-            fieldpaths.remove(live, path)
-        for path in fields:
-            fieldpaths.put(live, path, fieldpaths.copied_value(fieldpaths.at(manifest, path)))
+        gone = owners.get(who, frozenset()) - fields - kept
+        for path in sorted(gone, key=len, reverse=True):
+            if not fieldpaths.is_item(path) or not any(p[: len(path)] == path for p in kept):
+                fieldpaths.remove(live, path)
+        for path in fieldpaths.leaves(manifest):
+            if path in fields:
+                fieldpaths.put(live, path, fieldpaths.copied_value(fieldpaths.at(manifest, path)))
+        fieldpaths.order(live, manifest)
         owners[who] = fields
         return self._store(key, live, owners)
 
@@ -405,6 +411,8 @@ class World:
             raise errors.Forbidden(f"namespace {key[1]} is being terminated", status=403)
         live = fieldpaths.copied(manifest)
         live.pop("status", None)
+        if self.quota is not None and (why := self.quota(live)):
+            raise errors.Forbidden(f"{key[0]} {key[2]} is forbidden: {why}", status=403)
         live["metadata"] |= {
             "uid": str(uuid.UUID(int=self._version)),
             "creationTimestamp": self.clock(),
@@ -416,6 +424,10 @@ class World:
         kind, before = key[0], self._objects.get(key)
         if kind == "Deployment":
             live.setdefault("spec", {}).setdefault("replicas", 1)
+        if self.admission is not None and (
+            before is None or _without_status(live) != _without_status(before)
+        ):
+            self.admission(live)
         validity.check(key, live, before)
         owners = {who: fields for who, fields in owners.items() if fields}
         if before is not None and live == before and owners == self._owners[key]:
@@ -476,6 +488,19 @@ class World:
         if self._access is not None and right not in self._access.get(resource, ()):
             raise errors.Forbidden(f"cannot {right} {resource}", status=403)
 
+    def _with_managers(self, manifest: Manifest) -> Manifest:
+        """A copy with managedFields, as watches show it: answers to our client come without."""
+        shown = fieldpaths.copied(manifest)
+        shown["metadata"]["managedFields"] = [
+            {
+                "manager": manager,
+                "operation": operation.replace("Status", "Apply"),
+                **({"subresource": "status"} if operation == "Status" else {}),
+            }
+            for manager, operation in self._owners.get(_key(manifest), {})
+        ]
+        return shown
+
     def _next_version(self) -> str:
         self._version += 1
         return str(self._version)
@@ -483,7 +508,19 @@ class World:
     def _tell(self, change: str, manifest: Manifest, before: Manifest | None) -> None:
         self._history.add(self._version, change, manifest, before)
         for listener in self._listeners:
-            listener(change, fieldpaths.copied(manifest))
+            listener(change, self._with_managers(manifest))
+
+
+def _without_status(manifest: Manifest) -> Manifest:
+    return {key: value for key, value in manifest.items() if key != "status"}
+
+
+def _differ(one: Manifest, other: Manifest, path: fieldpaths.Path) -> bool:
+    """Whether a field has two values; an item of a list is only there or not."""
+    here, there = fieldpaths.at(one, path), fieldpaths.at(other, path)
+    if fieldpaths.is_item(path):
+        return (here is fieldpaths.MISSING) != (there is fieldpaths.MISSING)
+    return bool(here != there)
 
 
 def _key(manifest: Manifest) -> Key:

@@ -127,8 +127,11 @@ class Service:
         return self.status()
 
     def wait_until(self, what: str, found: Callable[[Manifest], Any], seconds: float = 60) -> Any:
-        """Wait until the status is so."""
-        return until(f"{self.name}: {what}", lambda: found(self.status()), seconds)
+        """Wait until the status is so; the error says what it is instead."""
+        try:
+            return until(f"{self.name}: {what}", lambda: found(self.status()), seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it says {self.says()!r}: {self.message()}") from None
 
     def patch(self, spec: Manifest) -> None:
         """`kubectl patch --type=merge`."""
@@ -486,7 +489,10 @@ def short_of_memory(by: int) -> Iterator[Callable[[], None]]:
     neighbours: list[subprocess.Popen[bytes]] = []
 
     def take_it() -> None:
-        words = f"import time; taken = bytearray(b'1') * {by + (512 << 20)}; time.sleep(600)"
+        # Of what is free by now: others have taken and given back since.
+        free = _summary()["node"]["memory"]["availableBytes"]
+        taken = max(0, free - kept) + (1 << 30)
+        words = f"import time; taken = bytearray(b'1') * {taken}; time.sleep(600)"
         neighbours.append(subprocess.Popen([sys.executable, "-c", words]))
 
     try:
@@ -502,7 +508,17 @@ def short_of_memory(by: int) -> Iterator[Callable[[], None]]:
 
 
 def _restart_kubelet() -> None:
-    """The supervisor starts it again; containers go on."""
+    """The supervisor starts it again; containers go on.
+
+    What ended left cgroups without a process: a kubelet asks for 3 s after each when it starts. One
+    that has a process cannot be removed.
+    """
+    left = ["find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", "*/kubepods/*/pod*/*"]
+    subprocess.run(
+        node.inside([*left, "-exec", "rmdir", "{}", "+"]),
+        check=False,
+        stderr=subprocess.DEVNULL,
+    )
     subprocess.run(node.inside(["pkill", "-KILL", "-x", "kubelet"]), check=True)
     time.sleep(nodeinit.RESTART_SECONDS)
     until("the kubelet is back", _summary, 60)

@@ -93,6 +93,19 @@ def add(
         return _git(tree, "rev-parse", "HEAD")
 
 
+def move(name: str, new: str) -> None:
+    """Give a repository a new name; its old address redirects from now on, as forges do it."""
+    bare(name).rename(bare(new))
+    bare(name).mkdir()
+    (bare(name) / servers.MOVED).write_text(bare(new).name)
+
+
+def move_back(name: str, new: str) -> None:
+    """Undo `move`."""
+    shutil.rmtree(bare(name))
+    bare(new).rename(bare(name))
+
+
 def tag(name: str, label: str, commit: str, message: str = "") -> None:
     """Put a tag on a commit; with a message it is an annotated one."""
     annotated = ["--annotate", f"--message={message}"] if message else []

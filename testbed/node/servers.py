@@ -7,6 +7,8 @@ Git is served by git's own `http-backend`. The first part of the path chooses ho
     /denied/NAME.git    answers 403
     /broken/NAME.git    answers 503
     /moved/NAME.git     redirects to the open one
+
+A repository that `repositories.move` has moved redirects, too.
 """
 
 import base64
@@ -22,6 +24,9 @@ from typing import Any, NoReturn
 from typing_extensions import override
 
 from testbed.node import paths
+
+MOVED = "moved-to"
+"""The file in a repository's old place that names its new one: see repositories.move."""
 
 
 def authorized(header: str) -> bool:
@@ -45,6 +50,9 @@ def route(path: str, authorization: str) -> tuple[HTTPStatus, str]:
         case "moved":
             return HTTPStatus.MOVED_PERMANENTLY, f"/{rest}"
         case _:
+            marker = paths.repositories() / first / MOVED
+            if marker.is_file():
+                return HTTPStatus.MOVED_PERMANENTLY, f"/{marker.read_text()}/{rest}"
             return HTTPStatus.OK, path
 
 

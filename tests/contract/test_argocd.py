@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import lupa.lua51 as lua
 import pytest
 
 from goservice.api.conditions import Reason
 from goservice.decide import plan
 from goservice.decide.observed import Resolution
 from tests.support import factories as f
-
-SCRIPT = (Path(__file__).parents[2] / "manifests" / "argocd" / "health.lua").read_text()
-
-
-def health(resource: dict[str, Any]) -> str:
-    """The script's verdict: base, table and package are there; string, math and io are not."""
-    runtime = lua.LuaRuntime(unpack_returned_tuples=True)
-    for library in ("string", "math", "io", "debug"):
-        runtime.globals()[library] = None
-
-    def table(value: Any) -> Any:
-        if isinstance(value, dict):
-            return runtime.table_from({k: table(v) for k, v in value.items()})
-        if isinstance(value, list):
-            return runtime.table_from([table(v) for v in value])
-        return value
-
-    runtime.globals()["obj"] = table(json.loads(json.dumps(resource)))
-    return str(runtime.execute(SCRIPT)["status"])
+from tests.support.verdicts import argo_health
 
 
 def resource(status: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
@@ -69,4 +48,4 @@ def served() -> dict[str, Any]:
     ],
 )
 def test_health(body: dict[str, Any], expected: str) -> None:
-    assert health(body) == expected
+    assert argo_health(body) == expected

@@ -49,6 +49,36 @@ def test_it_fits_the_annotation_of_a_client_side_apply() -> None:
     assert len(crd.dump()) < 256 * 1024
 
 
+def largest(node: Schema) -> int:
+    """Characters of the largest JSON that a schema takes, near enough; of a union the largest member."""
+    if "enum" in node:
+        return max(len(str(value)) for value in node["enum"])
+    match node.get("type"):
+        case "string" | None:
+            return int(node["maxLength"])
+        case "array":
+            return int(node["maxItems"]) * largest(node["items"])
+        case "object" if "properties" in node:
+            return sum(len(key) + largest(below) for key, below in node["properties"].items())
+        case "object":
+            return int(node["maxProperties"]) * (317 + largest(node["additionalProperties"]))
+        case _:
+            return 20
+
+
+def test_no_resource_is_larger_than_its_memory_is_counted_for() -> None:
+    """Each field is bounded; so is what they come to, where CEL bounds the long lists as a whole."""
+    sizes = {
+        name: largest(node) for name, node in SCHEMA["properties"]["spec"]["properties"].items()
+    }
+    sizes["env"], sizes["args"] = resource.LONGEST_ENV, resource.LONGEST_ARGS
+    # A metric is of one type: its other parts are not there.
+    parts = SCHEMA["properties"]["spec"]["properties"]["autoscaling"]["properties"]["metrics"]
+    kinds = [largest(node) for node in parts["items"]["properties"].values()]
+    sizes["autoscaling"] -= parts["maxItems"] * (sum(kinds) - max(kinds))
+    assert sum(sizes.values()) < 768 * 1024, sizes
+
+
 @pytest.mark.parametrize(("path", "node", "in_list"), NODES, ids=IDS)
 def test_every_node_is_bounded_and_explained(path: str, node: Schema, in_list: bool) -> None:
     kind = node.get("type")

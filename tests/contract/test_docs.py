@@ -57,7 +57,7 @@ def test_a_table_that_was_changed_by_hand_is_noticed() -> None:
 
 def test_a_reserved_field_is_in_the_crd_and_says_so_and_is_in_no_table() -> None:
     paths = [path.strip(".") for path in reference.reserved(Status)]
-    assert paths == ["dockerfile.hash", "warnings"]
+    assert paths == ["dockerfile.hash"]
     table = reference.page("<!-- reference: status -->\n<!-- end -->")
     assert "`dockerfile.configMap`" in table
     for path in paths:

@@ -95,8 +95,15 @@ def text_of(node: ast.AST) -> str | None:
 
 # --- facts: parsed once, in one module ----------------------------------------------------------------
 
-PARSERS = {"facts.py", "live_deployment.py", "last_status.py", "attempts.py"}
-"""The modules that parse what was observed: `facts` and its three parts."""
+PARSERS = {
+    "facts.py",
+    "live_deployment.py",
+    "last_status.py",
+    "attempts.py",
+    "pod_words.py",
+    "contested.py",
+}
+"""The modules that parse what was observed: `facts` and its parts."""
 STEPS = [file for file in sorted((PACKAGE / "decide").glob("*.py")) if file.name not in PARSERS]
 READERS = {"annotation", "condition_of", "find_condition", "key_of", "owned", "image_of"}
 """Functions that read a manifest."""
@@ -105,11 +112,17 @@ UNPARSED = {"children", "status"}
 
 BY_KEY: Mapping[Place, str] = {
     ("events.py", "manifest"): "an event names the resource as it stands, parsed or not",
-    ("plan.py", "_summarise"): "asks which kind of object this very pass writes",
     ("refusals.py", "fault"): "asks for the resources that are wanted, not for what is there",
     ("status.py", "history"): "sorts the records that it writes",
     ("status.py", "recorded"): "carries over the fields that it writes",
-    ("upkeep.py", "_marked"): "puts a note on the object that is wanted",
+    ("refusals.py", "invalid"): "carries over the fields of a status that nobody can make anew",
+    ("upkeep.py", "_annotated"): "puts a note on the object that is wanted",
+    (
+        "upkeep.py",
+        "_essential",
+    ): "takes the wanted pod template apart, to compare it with what runs",
+    ("upkeep.py", "_rolls_out"): "asks which kind of object this very pass writes",
+    ("warnings.py", "_others_write"): "asks whether the same was told before",
     ("upkeep.py", "_removed"): "names an object by what is there",
     ("upkeep.py", "_rolled_out"): "puts notes on the object that is wanted",
 }
@@ -240,8 +253,10 @@ MANY = 3
 """Kinds that make a list."""
 
 LISTS: Mapping[Place, str] = {
+    ("benchmarks/bounds.py", "objects"): "kinds that others can fill, as they are filled",
     ("testbed/inmemory/world.py", ""): "Kubernetes' older kinds, to which it gives no generation",
-    ("tests/contract/test_nothing_moved.py", "test_there_are_worlds_of_every_kind"): (
+    ("tests/contract/test_upgrade.py", ""): "what an upgrade may write",
+    ("tests/contract/test_upgrade.py", "test_there_are_worlds_of_every_kind"): (
         "the kinds of the version that was recorded"
     ),
     ("tests/e2e/test_apiserver.py", "test_a_short_resource_is_built_and_serves"): (
@@ -252,9 +267,9 @@ LISTS: Mapping[Place, str] = {
         "test_who_has_the_role_edit_may_write_services_but_neither_statuses_nor_elsewhere",
     ): "the rights of a role that is not ours",
     ("tests/faults/oracles.py", "without_races"): "what does not depend on who comes first",
-    ("tests/support/recorded_chapters.py", "others_meddle"): "the story that was recorded",
-    ("tests/support/recorded_chapters.py", "the_server_refuses"): "the story that was recorded",
-    ("tests/support/recorded_lives.py", "parts"): "what has a digest of its own in the record",
+    ("tests/unit/test_others.py", "test_what_cascade_orphan_left_is_taken_up_again"): (
+        "three kinds that stand for all"
+    ),
     ("tests/unit/test_reconcile.py", "test_a_cold_create_sends_exactly_this"): (
         "the exact cost of one service"
     ),
@@ -352,6 +367,8 @@ def test_every_list_of_everything_has_every_row() -> None:
 # --- what became of a build, apart from the engine ------------------------------------------------------
 
 ENGINES_WORDS: Mapping[Place, str] = {
+    ("api/build.py", ""): "what it leaves out of every image",
+    ("api/build.py", "CopiedFile"): "the same, to whoever names such a place",
     ("build/engine.py", ""): "the list of engines",
     ("build/skopeo.py", ""): "a message that people know as it is",
     ("settings.py", "Builds"): "the platform chooses the engine",
@@ -462,7 +479,8 @@ OPEN: Mapping[Place, str] = {
     ("api/reaches.py", "_below"): "whatever a user wrote",
     ("cli/target.py", "explained"): "errors with no more to say than their own words",
     ("cluster/answers.py", "_class_of"): "HTTP codes",
-    ("sources/git.py", "GitServers._feed"): "HTTP codes",
+    ("loop/words.py", "_masked"): "whatever JSON holds",
+    ("sources/git.py", "_judge"): "HTTP codes",
     ("sources/git.py", "_fault"): "another library's errors",
 }
 """What is matched without an end, since nobody can list it."""

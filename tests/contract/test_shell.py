@@ -79,7 +79,17 @@ def test_a_program_is_its_file_without_the_head(program: Path) -> None:
     assert head.splitlines()[-1] == ""
 
 
-@pytest.mark.parametrize("name", ["packages-mirror", "packages-install", "files-copy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "accounts",
+        "files-copy",
+        "packages-install",
+        "packages-mirror",
+        "zone-copy",
+        "zone-known",
+    ],
+)
 def test_what_stands_in_a_dockerfile_is_one_line_there(name: str) -> None:
     """The linter reads it broken over lines: joined it must be the same program."""
     lines = shell.program(name).splitlines()

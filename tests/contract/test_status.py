@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -77,7 +78,11 @@ def test_the_status_of_each_world_fits(observed: Observed) -> None:
 def test_it_fits_after_another_pass(observed: Observed) -> None:
     status = plan.decide(SERVICE, observed, f.SETTINGS, f.NOW).status
     again = f.observed(f.job(SERVICE, attempt=2), status=dict(status or {}))
-    _checked(plan.decide(SERVICE, again, f.SETTINGS, f.later(60)).status)
+    asked = plan.decide(SERVICE, again, f.SETTINGS, f.later(60)).lookups
+    again = dataclasses.replace(again, lookups=dict.fromkeys(asked, ()))
+    status = plan.decide(SERVICE, again, f.SETTINGS, f.later(60)).status
+    if status is not None:
+        _checked(status)
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -17,7 +17,7 @@ CONSTANT = re.compile(r"_?[A-Z][A-Z0-9_]*")
 TYPE = re.compile(r"_?[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*")
 UNITS = re.compile(
     r"\b(seconds?|minutes?|hours?|days?|bytes?|characters?|percent|shares?"
-    r"|user ids?|versions?|objects?|folders?|links?|commits?|requests?|builds?|tries|codes?|amount)\b",
+    r"|user ids?|versions?|objects?|folders?|links?|commits?|requests?|builds?|tries|codes?|amount|warnings?|pods?|passes|values?|levels?)\b",
     re.IGNORECASE,
 )
 """Words that say what a number counts or measures."""

@@ -37,7 +37,8 @@ def demo() -> Iterator[localnode.Demo]:
     )
     print(done.stdout)
     assert done.returncode == 0, done.stdout[-4000:]
-    changes = {"builds": {"maxConcurrent": localnode.CAP}}
+    cap = {"maxConcurrent": localnode.CAP, "maxConcurrentPerNamespace": localnode.CAP}
+    changes = {"builds": cap}
     settings = installation.change_settings(changes, paths.kubeconfig())
     yield localnode.Demo(done.stdout, settings["images"]["operator"], before, started)
     if not keep and node.find() is not None:

@@ -597,3 +597,37 @@ def test_who_has_the_role_edit_may_write_services_but_neither_statuses_nor_elsew
 
     until("the role edit has what is added to it", lambda: answers()[0])
     assert dict(zip(table, answers(), strict=True)) == {row: row[-1] for row in table}
+
+
+def test_a_kubeconfig_that_acts_as_another_user_has_that_user_s_rights(
+    bed: Bed, tmp_path: Path
+) -> None:
+    """The API server's own reading of the headers: its refusals name the user that it saw."""
+    plane = bed.plane
+    config = yaml.safe_load(plane.kubeconfig.read_text())
+
+    def status_as(**user: Any) -> subprocess.CompletedProcess[str]:
+        acting = json.loads(json.dumps(config))
+        for entry in acting["users"]:
+            entry["user"].update(user)
+        file = tmp_path / "kubeconfig"
+        file.write_text(yaml.safe_dump(acting))
+        return subprocess.run(
+            [GOSERVICE, "status", "-n", "nowhere", "--kubeconfig", str(file)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert status_as().returncode == 0
+    refused = status_as(**{"as": "ann@example.com"})
+    assert refused.returncode == 1
+    assert 'User "ann@example.com" cannot list resource "goservices"' in refused.stderr
+    plane.kubectl("create", "namespace", "nowhere")
+    bind = ("--clusterrole=view", "--group=lookers", "-n", "nowhere")
+    plane.kubectl("create", "rolebinding", "lookers", *bind)
+    extra = {"example.com/team": ["a", "b"]}
+    wanted = {"as": "ann@example.com", "as-uid": "u-1", "as-user-extra": extra}
+    until(
+        "the second of two groups counts",
+        lambda: status_as(**wanted, **{"as-groups": ["dev", "lookers"]}).returncode == 0,
+    )
+    assert status_as(**wanted, **{"as-groups": ["dev"]}).returncode == 1

@@ -12,10 +12,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.node]
 MIB = 1 << 20
 HUNGRY = (
     "package main\n\nfunc main() { println(f(1)) }\n\nfunc f(x int) int {\n"
-    + "\tx = x*31 ^ x>>7\n" * 150_000
+    + "\tx = x*31 ^ x>>7\n" * 300_000
     + "\treturn x\n}\n"
 )
-"""One long function: the compiler needs many seconds and hundreds of MiB for it."""
+"""One long function: the compiler needs a minute and hundreds of MiB for it."""
 ASKED = {"memory": "16Mi"}
 
 

@@ -162,7 +162,22 @@ def owners_are_current(
     return f"{manifest['kind']} {metadata['name']} belongs to another uid"
 
 
+def the_status_names_only_builds_that_were_started(
+    recorder: Recorder, change: str, manifest: Manifest, before: Manifest | None, by_operator: bool
+) -> str:
+    """`status.build` is of a Job that was made, or of one that an earlier status had named."""
+    if manifest["kind"] != resource.KIND or change != "MODIFIED" or not by_operator:
+        return ""
+    name = (manifest.get("status", {}).get("build") or {}).get("name")
+    was = ((before or {}).get("status", {}).get("build") or {}).get("name")
+    if name in (None, was) or recorder.counts["ADDED", "Job", name]:
+        return ""
+    there = {job["metadata"]["name"] for job in recorder.jobs()}
+    return "" if name in there else f"status.build is {name}, which was never made"
+
+
 RULES: tuple[Rule, ...] = (
+    the_status_names_only_builds_that_were_started,
     one_job_per_inputs_and_attempt,
     never_two_running_builds,
     the_operator_never_deletes_what_serves,
@@ -211,6 +226,19 @@ def then_nothing_is_written(run: Run, reference: Run) -> str:
     return f"{len(run.writes_after)} writes: {run.writes_after[:5]}" if run.writes_after else ""
 
 
+def a_finished_build_is_not_shown_as_running(run: Run, reference: Run) -> str:
+    """At the end no build of the history is the one that `status.build` calls Running."""
+    wrong = []
+    for key, manifest in run.end.items():
+        is_service = key.startswith(f"{resource.KIND}/")
+        status = manifest.get("status", {}) if is_service else {}
+        build = status.get("build") or {}
+        over = {item["build"] for item in status.get("history") or ()}
+        if build.get("phase") in ("Queued", "Running") and build.get("name") in over:
+            wrong.append(f"{build['name']} is shown as {build['phase']}")
+    return "; ".join(wrong)
+
+
 def no_defect_is_logged(run: Run, reference: Run) -> str:
     """No unexpected exception: not in a pass, not in a task."""
     return "; ".join(run.defects)
@@ -229,6 +257,7 @@ ORACLES: tuple[Callable[[Run, Run], str], ...] = (
     creations_and_deletions_are_the_same,
     owners_are_current_at_the_end,
     then_nothing_is_written,
+    a_finished_build_is_not_shown_as_running,
     no_defect_is_logged,
     every_strike_fired,
 )

@@ -13,6 +13,7 @@ from goservice import metrics
 from goservice.api import conditions, resource
 from goservice.cluster.kinds import ACCESS
 from goservice.manifest import Manifest, find_condition
+from goservice.sources.git import Found
 from goservice.sources.polling import Sources
 from goservice.watch.operator import Operator
 from testbed.faults import Script
@@ -31,9 +32,12 @@ RESTART_AFTER = 1.0
 COLLECTED_AFTER = 3.0
 """Virtual seconds from an owner's deletion to that of what it owned."""
 SETTINGS = factories.SETTINGS.model_copy(
-    update={"client": factories.SETTINGS.client.model_copy(update={"workers": 2})}
+    update={
+        "client": factories.SETTINGS.client.model_copy(update={"workers": 2}),
+        "builds": factories.SETTINGS.builds.model_copy(update={"max_concurrent": 1}),
+    }
 )
-"""Two workers: enough that passes run side by side."""
+"""Two workers: enough that passes run side by side; one build at once, so that another fills the platform."""
 COUNTERS = metrics.Metrics()
 """One for all runs: no oracle reads them."""
 
@@ -77,8 +81,8 @@ class Repository(Sources):
         self._rig = rig
 
     @override
-    async def resolve(self, url: str, revision: str | None) -> str:
-        return self._rig.commit
+    async def look(self, url: str, revision: str | None) -> Found:
+        return Found(self._rig.commit)
 
 
 class Rig:
@@ -158,9 +162,10 @@ class Rig:
 
     # --- what the user does ---
 
-    def submit(self, **changes: Any) -> None:
-        """Create the GoService."""
+    def submit(self, name: str = NAME, **changes: Any) -> None:
+        """Create the GoService, or another one beside it."""
         body = factories.body(**changes)
+        body["metadata"]["name"] = name
         del body["metadata"]["uid"], body["metadata"]["generation"]
         with self.actors.writing("user"):
             self.world.add(body)
@@ -192,9 +197,9 @@ class Rig:
 
     # --- what there is ---
 
-    def service(self) -> Manifest:
-        """The GoService, empty if there is none."""
-        return self.world.find(resource.KIND, *KEY) or {}
+    def service(self, name: str = NAME) -> Manifest:
+        """The GoService, or another one, empty if there is none."""
+        return self.world.find(resource.KIND, NAMESPACE, name) or {}
 
     def deployment(self) -> Manifest:
         """The Deployment, empty if there is none."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from goservice import names
+from goservice.api.conditions import Type
+from goservice.manifest import Manifest, find_condition
 from goservice.objects import children
 from goservice.objects.children import Upkeep
 from tests.faults.rig import KEY, Rig
@@ -48,6 +50,19 @@ def scenario(after: Story | None = None, *, races: bool = False) -> Callable[[St
 async def create(rig: Rig) -> None:
     rig.submit(replicas=2)
     await rig.until("it serves", rig.serves)
+
+
+@scenario(races=True)  # the two of them: who is first decides the uids
+async def create_while_another_build_fills_the_platform(rig: Rig) -> None:
+    rig.submit("other")
+    await rig.until("the other one is built", rig.building)
+    rig.submit(replicas=2)
+    await rig.until("it serves", rig.serves)
+    await rig.until("the other one serves", lambda: _ready(rig.service("other")) == "True")
+
+
+def _ready(service: Manifest) -> str:
+    return str(find_condition(service.get("status", {}), Type.READY).get("status"))
 
 
 @scenario(after=create)

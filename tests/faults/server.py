@@ -43,13 +43,18 @@ class FaultyServer:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        most: int | None = None,
     ) -> Manifests:
         return await self._meet(
             "list",
             kind,
             "",
             lambda: self._world.list(
-                kind, namespace, label_selector=label_selector, field_selector=field_selector
+                kind,
+                namespace,
+                label_selector=label_selector,
+                field_selector=field_selector,
+                most=most,
             ),
         )
 

@@ -18,6 +18,8 @@ from tests.support import factories
 
 NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
 """A strike that no run reaches."""
+SHOWN_AS_RUNNING = {"build": {"name": "b", "phase": "Running"}, "history": [{"build": "b"}]}
+"""A status that calls a finished build a running one."""
 
 
 @pytest.mark.parametrize(
@@ -29,6 +31,10 @@ NEVER = Strike(Point("get", "Job", "none", 1), Fault.RESET)
         (oracles.creations_and_deletions_are_the_same, {"counts": Counter()}),
         (oracles.owners_are_current_at_the_end, {"orphans": ("Job a",)}),
         (oracles.then_nothing_is_written, {"writes_after": (("apply", "Job", "a"),)}),
+        (
+            oracles.a_finished_build_is_not_shown_as_running,
+            {"end": {"GoService/a": {"status": SHOWN_AS_RUNNING}}},
+        ),
         (oracles.no_defect_is_logged, {"defects": ("Traceback",)}),
         (oracles.every_strike_fired, {"strikes": (NEVER,)}),
     ],
@@ -86,6 +92,9 @@ def test_the_recorder_tells_every_broken_rule() -> None:
     assert "the_operator_scales_down_only_to_what_is_asked" in seen(*less)
     lost = [add(deployment(5)), lambda w: w.remove("Deployment", "shop", "checkout")]
     assert "the_operator_never_deletes_what_serves" in seen(*lost)
+    named = {"build": {"name": "b", "phase": "Queued"}}
+    told = seen(lambda w: w.set_status("GoService", "shop", "checkout", named))
+    assert "the_status_names_only_builds_that_were_started" in told
     assert "owners_are_current" in seen(add(job("a", "not the uid of the service")))
 
 

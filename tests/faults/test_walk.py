@@ -24,6 +24,13 @@ def test_no_order_of_steps_breaks_a_rule(
     assert all(end.startswith("True Serving, 1 Job") for end in seen.ends)
 
 
+def test_no_order_of_steps_breaks_a_rule_while_another_build_holds_the_only_place() -> None:
+    seen = walk.walk(10_000, 1, 0, full=True)
+    assert seen.violations == []
+    assert seen.complete
+    assert all(end.startswith("True Serving, 1 Job") for end in seen.ends)
+
+
 @pytest.mark.skipif(os.environ.get("FAULTS") != "all", reason="hours; FAULTS=all walks it")
 def test_a_longer_walk_breaks_no_rule() -> None:
     seen = walk.walk(100_000, 2, 1)

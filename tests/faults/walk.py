@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from goservice import errors, names
-from goservice.api import resource
+from goservice.api import parsing, resource
 from goservice.cluster.kinds import ACCESS, WATCHED
 from goservice.loop.cache import Cache
 from goservice.loop.reconcile import Memory, Reconciler
@@ -30,6 +30,12 @@ from tests.support import factories
 
 NAMESPACE, NAME = KEY = ("shop", "checkout")
 """The GoService of every walk."""
+OTHER = "other"
+"""A service whose build holds the only place when a walk begins with a full platform."""
+SETTINGS = factories.SETTINGS.model_copy(
+    update={"builds": factories.SETTINGS.builds.model_copy(update={"max_concurrent": 1})}
+)
+"""One build at once."""
 CRASHES = 2
 """Ends of the operator's process in one walk."""
 EDITS = 1
@@ -86,10 +92,10 @@ class Walk:
     """How the ends look; one sentence each."""
 
 
-def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
-    """Walk until no new state is found, or so many were."""
+def walk(most: int, crashes: int = CRASHES, edits: int = EDITS, *, full: bool = False) -> Walk:
+    """Walk until no new state is found, or so many were. `full`: another build holds the only place."""
     result = Walk()
-    first = replace(beginning(), crashes=crashes, edits=edits)
+    first = replace(beginning(full=full), crashes=crashes, edits=edits)
     seen = {canonical(first)}
     queue = deque([pickle.dumps(first)])
     while queue and result.states < most and len(result.violations) < 5:
@@ -110,14 +116,23 @@ def walk(most: int, crashes: int = CRASHES, edits: int = EDITS) -> Walk:
     return result
 
 
-def beginning() -> State:
-    """A GoService that the operator has just seen."""
+def beginning(*, full: bool = False) -> State:
+    """A GoService that the operator has just seen; `full`: while another's build runs."""
     world = World(access=ACCESS)
     body = factories.body()
     del body["metadata"]["uid"], body["metadata"]["generation"]
     made = world.add(body)
     cache = Cache()
     cache.put(resource.KIND, made)
+    if full:
+        other = factories.body()
+        other["metadata"]["name"] = OTHER
+        del other["metadata"]["uid"], other["metadata"]["generation"]
+        theirs = world.add(other)
+        job = factories.job(parsing.parse(theirs))
+        del job["metadata"]["uid"], job["metadata"]["creationTimestamp"], job["status"]
+        cache.put(resource.KIND, theirs)
+        cache.put("Job", world.add(job))
     return State(world.snapshot(), cache, Memory())
 
 
@@ -195,7 +210,7 @@ class Bench:
 
         self.world.before, self.world.after = before, behind
         reconciler = Reconciler(
-            self.world, self._state.cache, Git(), factories.SETTINGS, clock=lambda: factories.NOW
+            self.world, self._state.cache, Git(), SETTINGS, clock=lambda: factories.NOW
         )
         reconciler._memory = {KEY: self._state.memory}
         self.by_operator = True
@@ -241,14 +256,14 @@ class Bench:
             if name in self._state.jobs:
                 self.faults.append(f"Job {name} was made twice")
             self._state.jobs += (name,)
-            if len(_running(self.world)) > 1:
+            if len(_running(self.world)) + len(_running(self.world, OTHER)) > 1:
                 self.faults.append("two builds run at once")
         if kind == "Deployment" and change == "DELETED":
             self.faults.append("the Deployment was deleted")
         if kind == "Deployment":
             image = deployment.image_of(manifest).partition("@")[2]
             pushed = {
-                digest(_inputs(j)) for j in self.world.all("Job") if j not in _running(self.world)
+                digest(_inputs(j)) for j in _jobs(self.world) if j not in _running(self.world)
             }
             if image not in pushed:
                 self.faults.append(f"{image} comes from nowhere")
@@ -267,8 +282,12 @@ def _finish(pass_: Any) -> bool:
         return True
 
 
-def _running(world: World) -> list[Manifest]:
-    return [j for j in world.all("Job") if not j.get("status", {}).get("conditions")]
+def _running(world: World, service: str = NAME) -> list[Manifest]:
+    return [j for j in _jobs(world, service) if not j.get("status", {}).get("conditions")]
+
+
+def _jobs(world: World, service: str = NAME) -> list[Manifest]:
+    return [j for j in world.all("Job") if j["metadata"]["labels"][names.SERVICE] == service]
 
 
 def _inputs(job: Manifest) -> str:
@@ -306,6 +325,16 @@ def _end_job(bench: Bench) -> bool:
     return False
 
 
+def _end_other(bench: Bench) -> bool:
+    for job in _running(bench.world, OTHER):
+        at = factories.stamp(factories.NOW)
+        done = {"type": "Complete", "status": "True", "lastTransitionTime": at}
+        status = {"conditions": [done], "completionTime": at}
+        bench.world.set_status("Job", NAMESPACE, job["metadata"]["name"], status)
+        return True
+    return False
+
+
 def _roll_out(bench: Bench) -> bool:
     live = bench.world.find("Deployment", *KEY)
     generation = live["metadata"]["generation"] if live else 0
@@ -330,6 +359,7 @@ ACTS: dict[str, Callable[[Bench], bool]] = {
     "the pod starts": _start_pod,
     "the pod ends": _end_pod,
     "the Job ends": _end_job,
+    "the other build ends": _end_other,
     "the rollout ends": _roll_out,
     "the user edits": Bench.edit,
 }
@@ -405,7 +435,7 @@ def _end(frozen: bytes, violations: list[str]) -> str:
     world.restore(state.world)
     status = (world.find(resource.KIND, *KEY) or {}).get("status", {})
     reasons = {c["type"]: f"{c['status']} {c['reason']}" for c in status.get("conditions", ())}
-    jobs, ready = len(world.all("Job")), reasons.get("Ready", "")
+    jobs, ready = len(_jobs(world)), reasons.get("Ready", "")
     if jobs != 1 or ready != "True Serving":
         violations.append(f"it ends with {jobs} Jobs and Ready {ready!r}")
     return f"{ready}, {jobs} Job, edited {not state.edits}"

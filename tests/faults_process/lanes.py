@@ -22,7 +22,7 @@ from tests.faults_process.asked import Asked, asked
 
 SETTINGS: dict[str, Any] = {
     "git": {"allowHttp": True, "allowedNetworks": ["127.0.0.0/8"]},
-    "builds": {"maxConcurrent": 100},
+    "builds": {"maxConcurrent": 100, "maxConcurrentPerNamespace": 100},
 }
 """The fake git server is on loopback, and no build waits for another."""
 

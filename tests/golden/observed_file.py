@@ -53,15 +53,23 @@ class Answer(_Part):
     """The same, in a sentence."""
     fresh: bool = False
     """Whether it was asked after the rebuild request was seen."""
+    tag: str = ""
+    """The commit of a tag that has the branch's name, 40 hex digits."""
 
 
 class Others(_Part):
     """The other services' builds."""
 
     running: int = 0
-    """Builds that run."""
+    """Builds that hold a build slot."""
     ahead: int = 0
-    """Services that have waited longer."""
+    """Services whose turn comes before."""
+    running_here: int = 0
+    """Of those builds, the ones in the service's namespace."""
+    ahead_here: int = 0
+    """Of those services, the ones in the service's namespace."""
+    before: int = 0
+    """Services of the namespace that have waited longer."""
 
 
 class Found(_Part):
@@ -189,7 +197,7 @@ def given(path: Path, body: Manifest, settings: Settings, go: str) -> Given:
         status=status,
         children=children,
         resolution=Resolution(**file.resolution.model_dump()) if file.resolution else None,
-        fleet=Fleet(file.fleet.running, file.fleet.ahead),
+        fleet=Fleet(**file.fleet.model_dump()),
         lookups={
             Lookup(
                 asked.kind,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from goservice import errors
 from goservice.cluster.kinds import KINDS
 from goservice.cluster.protocol import HANDOVER_MANAGER, ONLY_NEW
-from goservice.manifest import Manifest
+from goservice.manifest import Manifest, covers
 from tests.support.conforming import (
     NOT_SERVED,
     Check,
@@ -108,6 +108,120 @@ async def own_annotations_go_and_others_stay(cluster: Server, namespace: str, ch
     live = await cluster.apply(deployment(namespace))
     kept = {k for k in live["metadata"]["annotations"] if not k.startswith("deployment.kubernetes")}
     check.that(kept == {"example.com/theirs"})
+
+
+def _env(*names: str, value: str = "1") -> list[Manifest]:
+    return [{"name": name, "value": value} for name in names]
+
+
+def _pod(live: Manifest) -> Manifest:
+    found: Manifest = live["spec"]["template"]["spec"]
+    return found
+
+
+@scenario
+async def items_of_lists_are_merged_by_their_keys(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    ours = deployment(namespace)
+    _pod(ours)["containers"][0]["env"] = _env("A", "B")
+    _pod(ours)["containers"][0]["ports"] = [{"name": "http", "containerPort": 8080}]
+    _pod(ours)["volumes"] = [{"name": "tmp", "emptyDir": {}}]
+    await cluster.apply(ours)
+    theirs = deployment(namespace)
+    _pod(theirs)["containers"] = [
+        {"name": "app", "env": _env("DEBUG"), "ports": [{"containerPort": 9999}]},
+        {"name": "sidecar", "image": "registry.example.com/b:1"},
+    ]
+    _pod(theirs)["volumes"] = [{"name": "certs", "emptyDir": {}}]
+    live = await cluster.apply(theirs, manager=HANDOVER_MANAGER)
+    app = next(c for c in _pod(live)["containers"] if c["name"] == "app")
+    check.that({one["name"] for one in app["env"]} == {"A", "B", "DEBUG"})
+    check.that({one["containerPort"] for one in app["ports"]} == {8080, 9999})
+    check.that({one["name"] for one in _pod(live)["containers"]} == {"app", "sidecar"})
+    check.that({one["name"] for one in _pod(live)["volumes"]} == {"tmp", "certs"})
+    check.that(covers(live, ours), "what others add does not count")
+
+    fewer = deployment(namespace)
+    _pod(fewer)["containers"][0]["env"] = _env("B", value="2")
+    live = await cluster.apply(fewer)
+    app = next(c for c in _pod(live)["containers"] if c["name"] == "app")
+    check.that({one["name"]: one["value"] for one in app["env"]} == {"B": "2", "DEBUG": "1"})
+    check.that([one["containerPort"] for one in app["ports"]] == [9999])
+    check.that([one["name"] for one in _pod(live)["volumes"]] == ["certs"])
+    check.that(covers(live, fewer))
+    check.that(not covers(live, ours))
+    generation = live["metadata"]["generation"]
+    again = await cluster.apply(fewer)
+    check.that(again["metadata"]["generation"] == generation, "an idle apply changes nothing")
+
+
+@scenario
+async def an_item_that_two_managers_own_stays_for_the_other(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    both = deployment(namespace)
+    _pod(both)["containers"][0]["env"] = _env("A")
+    await cluster.apply(both)
+    await cluster.apply(both, manager=HANDOVER_MANAGER)
+    live = await cluster.apply(deployment(namespace))
+    check.that(_pod(live)["containers"][0]["env"] == _env("A"))
+    live = await cluster.apply(deployment(namespace), manager=HANDOVER_MANAGER)
+    check.that(not _pod(live)["containers"][0].get("env"))
+    check.that(len(_pod(live)["containers"]) == 1)
+
+
+@scenario
+async def applied_items_come_in_the_order_that_was_applied(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    for order in (("A", "B", "C"), ("C", "A", "B"), ("B", "C")):
+        wanted = deployment(namespace)
+        _pod(wanted)["containers"][0]["env"] = _env(*order)
+        live = await cluster.apply(wanted)
+        check.that(_pod(live)["containers"][0]["env"] == _env(*order))
+
+
+@scenario
+async def a_second_owner_stays(cluster: Server, namespace: str, check: Check) -> None:
+    owner = await cluster.create(service(namespace))
+    other = await cluster.create(config(namespace, "other"))
+    await cluster.apply(deployment(namespace, ownerReferences=[reference(owner)]))
+    second = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "name": "other",
+        "uid": other["metadata"]["uid"],
+    }
+    body = {"metadata": {"ownerReferences": [reference(owner), second]}}
+    await cluster.patch_merge("Deployment", namespace, "checkout", body)
+    wanted = deployment(namespace, ownerReferences=[reference(owner)])
+    live = await cluster.apply(wanted)
+    uids = {one["uid"] for one in live["metadata"]["ownerReferences"]}
+    check.that(uids == {owner["metadata"]["uid"], other["metadata"]["uid"]})
+    check.that(covers(live, wanted))
+
+
+@scenario
+async def conditions_of_others_stay_in_the_status(
+    cluster: Server, namespace: str, check: Check
+) -> None:
+    made = await cluster.create(service(namespace))
+
+    def condition(kind: str, reason: str) -> Manifest:
+        return {
+            "type": kind,
+            "status": "True",
+            "reason": reason,
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+
+    both = [condition("Ready", "Serving"), condition("Built", "Succeeded")]
+    live = await cluster.apply_status(status(made, conditions=both))
+    check.that([one["type"] for one in live["status"]["conditions"]] == ["Ready", "Built"])
+    live = await cluster.apply_status(status(made, conditions=[condition("Ready", "Other")]))
+    check.that(live["status"]["conditions"] == [condition("Ready", "Other")])
 
 
 @scenario

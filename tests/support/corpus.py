@@ -232,6 +232,9 @@ def source() -> Iterator[Bad]:
         "https://example.com/a\n",
         "--upload-pack=id",
         "https://example.com/$(id)",
+        "https://example.com/%2e%2e/a",
+        "https://example.com/./a",
+        "https://example.com/...",
         "",
     ):
         yield from wrong(f"as url {value!r}", "source.git.url", value, url)
@@ -244,7 +247,11 @@ def source() -> Iterator[Bad]:
         "refs/heads/",
         "$(id)",
         "a\\b",
+        "a.lock",
+        "a@{b",
         "-x",
+        "/x",
+        ".x",
         "\x1b[2J",
     ):
         yield from wrong(
@@ -349,9 +356,17 @@ def build() -> Iterator[Bad]:
         yield from wrong(
             f"as place {value!r}", "build.files[0].to", value, "an absolute path without .."
         )
-    for value in ("/etc", "/etc/passwd", "/proc/x"):
+    for value in (
+        "/etc",
+        "/etc/passwd",
+        "/proc/x",
+        "/tmp/web",
+        "/var/run/web",
+        "/dev",
+        "/gocache/a",
+    ):
         yield from wrong(
-            f"as place {value!r}", "build.files[0].to", value, "must not be below /etc or /proc"
+            f"as place {value!r}", "build.files[0].to", value, "must not be below /etc, /proc"
         )
     yield Bad(
         "a file twice",
@@ -577,6 +592,10 @@ def pod() -> Iterator[Bad]:
     yield Bad(
         "value and source", "spec.env[0]", {"env": [both]}, "must not have both value and valueFrom"
     )
+    much = [{"name": f"V{n}", "value": "v" * 16_000} for n in range(17)]
+    yield Bad("much env", "spec.env", {"env": much}, "must be at most 262144 characters in all")
+    long = ["a" * 4000] * 17
+    yield Bad("long args", "spec.args", {"args": long}, "must be at most 65536 characters in all")
     two = {"fieldRef": {"fieldPath": "metadata.name"}, "secretKeyRef": {"name": "a", "key": "b"}}
     yield Bad(
         "a variable of two sources",
@@ -943,6 +962,12 @@ ACCEPTED: dict[str, Change] = {
     "a port in the registry": {"image": {"repository": "10.0.0.1:5000/shop/checkout"}},
     "a tag with placeholders": {"image": {"repository": IMAGE, "tag": "$(REVISION)-$(INPUTS)"}},
     "revision refs": {"source": {"git": {"url": GIT, "revision": "refs/tags/v1.0"}}},
+    "a revision with # @ { and ü": {"source": {"git": {"url": GIT, "revision": "fix/#42@1.2.0-{ü"}}},
+    "a folder as people write it": {"source": {"git": {"url": GIT, "directory": "./services/a/"}}},
+    "an IPv6 host": {"source": {"git": {"url": "https://[2001:db8::1]:3000/a.git"}}},
+    "a scheme in capitals": {"source": {"git": {"url": "HTTPS://git.example.com/a.git"}}},
+    "a repository .github": {"source": {"git": {"url": "https://git.example.com/shop/.github"}}},
+    "a url with %20 and _": {"source": {"git": {"url": "https://git_1.example.com/a%20b/c.git"}}},
     "poll never": {"source": {"git": {"url": GIT}, "pollIntervalSeconds": 0}},
     "custom base": {"build": {"base": "Custom", "baseImage": "alpine"}},
     "packages and mirror": {

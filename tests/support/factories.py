@@ -153,7 +153,9 @@ def pod(
         "namespace": "shop",
         "uid": "pod-" + owner_job["metadata"]["uid"],
         "creationTimestamp": owner_job["metadata"]["creationTimestamp"],
-        "ownerReferences": [{"uid": owner_job["metadata"]["uid"], "controller": True}],
+        "ownerReferences": [
+            {"kind": "Job", "uid": owner_job["metadata"]["uid"], "controller": True}
+        ],
     }
     full = {"initContainerStatuses": init or [], "containerStatuses": main or [], **status}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": full}

@@ -38,6 +38,8 @@ SERVED = {
     "http.uploadpack": "true",
 }
 """What the repositories' owner and http-backend must be told."""
+FORMAT = b"0017object-format=sha1\n"
+"""What a server of version 2 says of its objects' names since git 2.28."""
 
 Report = dict[str, str]
 """The JSON that `fetch` leaves as its termination message."""
@@ -80,19 +82,36 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(b"<title>\x1b[31msecret</title>")
         elif mode == "hang":
             self.closing.wait(10)
+        elif mode == "login":
+            self.send_response(302)
+            self.send_header("Location", "https://sso.example.com/login?next=repository")
+            self.end_headers()
+        elif mode == "dumb":
+            self._file(self.path.partition("?")[0].removeprefix("/dumb/"))
         else:
             self._backend(mode)
 
     do_POST = do_GET  # noqa: N815
 
+    def _file(self, name: str) -> None:
+        """A plain web server: what lies there, as `git update-server-info` left it."""
+        file = Path(self.root, name.replace("a.git/", "a.git/.git/"))
+        self.send_response(200 if file.is_file() else 404)
+        self.send_header("Content-Type", "text/plain")
+        self.end_headers()
+        self.wfile.write(file.read_bytes() if file.is_file() else b"")
+
     def _backend(self, mode: str) -> None:
         path, _, query = self.path.partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if mode == "old" and b"object-format" in body:
+            # git 2.18 to 2.27: "unknown capability", into its log, and no answer.
+            body = b""
         environment = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": self.root,
             "GIT_HTTP_EXPORT_ALL": "1",
-            "PATH_INFO": path.removeprefix("/v0"),
+            "PATH_INFO": path.removeprefix(f"/{mode}") if mode in ("v0", "old") else path,
             "QUERY_STRING": query,
             "REQUEST_METHOD": self.command,
             "CONTENT_TYPE": self.headers.get("Content-Type", ""),
@@ -112,6 +131,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             check=False,
         )
         head, _, content = done.stdout.partition(b"\r\n\r\n")
+        if mode == "old":
+            content = content.replace(FORMAT, b"")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines() if ": " in line)
         self.send_response(int(headers.pop("Status", "200").split()[0]))
         for key, value in headers.items():
@@ -128,13 +149,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Origin:
     """A server's address, what it was asked, and the work tree that it serves as a.git."""
 
-    def __init__(self, root: Path, server: http.server.ThreadingHTTPServer, seen: Any) -> None:
+    def __init__(
+        self, root: Path, server: http.server.ThreadingHTTPServer, seen: Any, *options: str
+    ) -> None:
         self.address = f"http://127.0.0.1:{server.server_port}"
         self.url = f"{self.address}/a.git"
         self.work = root / "a.git"
         self.seen: list[tuple[str, dict[str, str]]] = seen
         self.work.mkdir(parents=True)
-        git(self.work, "init", "-q", "-b", "main")
+        git(self.work, "init", "-q", "-b", "main", *options)
 
     def commit(
         self,
@@ -165,8 +188,8 @@ class Origin:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Origin]:
-    """A server of the repositories in a folder."""
+def serving(folder: Path, *options: str) -> Iterator[Origin]:
+    """A server of the repositories in a folder; the options are those of git init."""
     seen: list[Any] = []
     closing = threading.Event()
     members = {"root": str(folder), "seen": seen, "closing": closing}
@@ -174,7 +197,7 @@ def serving(folder: Path) -> Iterator[Origin]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    yield Origin(folder, server, seen)
+    yield Origin(folder, server, seen, *options)
     closing.set()
     server.shutdown()
     server.server_close()
@@ -194,7 +217,7 @@ def fetching(log: Path, tree: Path) -> Run:
         assert not any(byte < 32 or byte == 127 for byte in written[:-1])
         report: Report = json.loads(written)
         assert set(report) == (
-            {"reason", "message"} if code else {"commit", "time", "author", "subject", "go"}
+            {"reason", "message"} if code else {"commit", "time", "author", "subject", "go", "arch"}
         )
         return code, report
 

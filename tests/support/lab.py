@@ -28,11 +28,13 @@ class Git:
     def __init__(self) -> None:
         self.sha = f.COMMIT
         self.error: errors.SourceError | None = None
+        self.heard = True
+        """Whether there has been any answer."""
         self.moment = 1.0
         self.wanted: set[tuple[str, str]] = set()
 
     def known(self, url: str, revision: str | None) -> Answer | None:
-        return Answer(self.sha, self.error, self.moment)
+        return Answer(self.sha, self.error, self.moment) if self.heard else None
 
     def want(
         self, url: str, revision: str | None, interval_seconds: float, key: tuple[str, str]
@@ -55,6 +57,7 @@ class Lab:
         self.git = Git()
         self.settings = settings
         self.now: datetime = f.NOW
+        self.world.clock = lambda: f.stamp(self.now)
         self.cache = Cache()
         self.silent: set[str] = set()
         """Kinds whose watches send nothing."""
@@ -148,8 +151,9 @@ class Lab:
         self.roll_out()
         await self.settle()
 
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.world.all("GoService")[0].get("status", {})
+    def status(self, key: tuple[str, str] = KEY) -> dict[str, Any]:
+        live = self.world.find("GoService", *key) or self.world.all("GoService")[0]
+        found: dict[str, Any] = live.get("status", {})
         return found
 
     def counted(self) -> dict[str, float]:
@@ -166,8 +170,8 @@ class Lab:
                 found[sample.name.rpartition("_")[2]] = sample.value
         return found
 
-    def ready(self) -> tuple[str, str]:
-        found = find_condition(self.status(), Type.READY)
+    def ready(self, key: tuple[str, str] = KEY) -> tuple[str, str]:
+        found = find_condition(self.status(key), Type.READY)
         return found["status"], found["reason"]
 
     def message(self) -> str:

@@ -241,7 +241,8 @@ def _image(lab: Lab) -> list[Key]:
 
 def _given_away(lab: Lab) -> list[Key]:
     def change(live: Manifest) -> None:
-        live["metadata"]["ownerReferences"] = []
+        [ours] = live["metadata"]["ownerReferences"]
+        live["metadata"]["ownerReferences"] = [{**ours, "kind": "App", "uid": "another"}]
         live["spec"]["template"]["spec"]["containers"][0]["image"] = "theirs"
 
     lab.world.edit("Deployment", *KEY, change)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks import audit, build, campaign, machine, report
+from benchmarks import audit, bounds, build, campaign, machine, report
 from testbed.apiserver.controlplane import OPERATOR_USER
 from tests.support import factories as f
 
@@ -31,6 +31,26 @@ def entry(
         "stageTimestamp": moment,
         **more,
     }
+
+
+async def test_the_worst_allowed_input_keeps_its_bounds() -> None:
+    found = [figure async for figure in bounds.figures(bounds.SMALL)]
+    assert len(found) >= 30
+    assert [bounds.row(figure) for figure in found if not figure.holds] == []
+    assert all(figure.lag_seconds for figure in found)
+
+
+async def test_a_bound_that_is_broken_is_told() -> None:
+    many = bounds.at_once(lambda _: [0] * 1000)
+    broken = await bounds.measured("a list", 2, many, bounds.Bounds(100, bounds.MIB, 9.0))
+    assert not broken.holds
+    assert bounds.row(broken).endswith("BROKEN")
+    shortly = bounds.at_once(lambda _: len([0] * 1_000_000))
+    broken = await bounds.measured("a list", 1, shortly, bounds.Bounds(bounds.KIB, bounds.KIB, 9.0))
+    assert not broken.holds, "what is needed for a moment counts, too"
+    slow = await bounds.measured("a list", 1, shortly, bounds.Bounds(bounds.KIB, 9 * bounds.MIB, 0))
+    assert slow.holds
+    assert bounds.row(slow).endswith("slow")
 
 
 def complete(status: str) -> dict[str, Any]:

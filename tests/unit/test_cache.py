@@ -1,11 +1,16 @@
 """The cache keeps the newest of what events, lists and our own writes bring, in any order."""
 
+import json
 from typing import Any
 
 import pytest
 
-from goservice.loop.cache import Cache, slim
+from goservice import names
+from goservice.loop.cache import MOST_TOMBSTONES, OLDEST_TOMBSTONE, Cache, slim
+from goservice.loop.words import LONGEST_EVENT, LONGEST_WORDS, told
 from goservice.metrics import Metrics
+from goservice.objects import children
+from tests.support import factories as f
 
 KEY = ("shop", "checkout")
 
@@ -101,20 +106,62 @@ def test_children_are_found_by_label_and_move_with_it() -> None:
     assert cache.keys("Pod") == [("shop", "c")]
 
 
+def build(version: str, name: str, service: str) -> dict[str, Any]:
+    """A Job that the service with this name controls."""
+    made = job(version, name, service=service, uid=name)
+    controller = {"kind": "GoService", "controller": True, "uid": f"uid of {service}"}
+    made["metadata"]["ownerReferences"] = [controller]
+    return made
+
+
+def gadget(version: str, name: str, uid: str = "") -> dict[str, Any]:
+    """A GoService."""
+    return job(version, name, service=None, uid=uid or f"uid of {name}")
+
+
 def test_objects_that_pass_the_test_are_counted_by_service() -> None:
     cache = Cache()
-    cache.put("Job", job("1", "one", service="a"))
+    cache.put("GoService", gadget("1", "a"))
+    cache.put("Job", build("1", "a-build-one", "a"))
     cache.count_where("Job", lambda j: not j.get("status"))
-    cache.put("Job", job("2", "two", service="a"))
-    cache.put("Job", job("3", "three", service="b"))
+    cache.put("Job", build("2", "two", "a"))
+    cache.put("Job", build("3", "three", "b"))
+    assert cache.counts("Job") == {("shop", "a"): 2}, "of b nothing is known yet"
+    cache.put("GoService", gadget("4", "b"))
     assert cache.counts("Job") == {("shop", "a"): 2, ("shop", "b"): 1}
-    cache.put("Job", {**job("4", "one", service="a"), "status": {"succeeded": 1}})
-    cache.put("Job", job("5", "three", service="a"))
+    cache.put("Job", {**build("5", "a-build-one", "a"), "status": {"succeeded": 1}})
+    cache.put("Job", build("6", "three", "a"))
     assert cache.counts("Job") == {("shop", "a"): 2}
     cache.drop("Job", ("shop", "two"))
     cache.drop("Job", ("shop", "three"))
     assert cache.counts("Job") == {}
     assert cache.counts("Pod") == {}
+
+
+def test_what_names_a_service_by_its_label_alone_is_not_counted() -> None:
+    cache = Cache()
+    cache.count_where("Job", lambda j: not j.get("status"))
+    cache.put("GoService", gadget("1", "a"))
+    cache.put("Job", job("2", "ownerless", service="a", uid="1"))
+    cache.put("Job", build("3", "of another", "b") | {"spec": {"suspend": True}})
+    stolen = build("4", "stolen", "b")
+    stolen["metadata"]["labels"] = job("4", "stolen", service="a")["metadata"]["labels"]
+    cache.put("Job", stolen)
+    assert cache.counts("Job") == {}
+
+
+def test_a_namesake_made_anew_does_not_inherit_the_count() -> None:
+    cache = Cache()
+    cache.count_where("Job", lambda j: not j.get("status"))
+    cache.put("GoService", gadget("1", "a"))
+    cache.put("Job", build("2", "one", "a"))
+    cache.drop("GoService", gadget("3", "a"))
+    assert cache.counts("Job") == {}
+    cache.put("GoService", gadget("4", "a", uid="another"))
+    assert cache.counts("Job") == {}
+    cache.drop("GoService", gadget("5", "a", uid="another"))
+    cache.put("GoService", gadget("2", "a"))
+    assert cache.counts("Job") == {}, "it was deleted: a late word of it counts for nothing"
 
 
 def test_a_list_removes_what_is_gone_and_says_what_changed() -> None:
@@ -191,6 +238,121 @@ def test_what_nobody_reads_is_not_kept_and_the_original_is_not_touched() -> None
     assert kept["kind"] == "Job"
     assert "managedFields" in original["metadata"]
     assert len(original["metadata"]["annotations"]) == 2
+
+
+def made(kind: str, name: str = "", **more: Any) -> dict[str, Any]:
+    """An object that a GoService (or a build's Job) controls, with a MiB where anybody may put one."""
+    name = name or ("checkout-build-a" if kind in children.UNREAD else "checkout")
+    controller = {"kind": "Job" if kind == "Pod" else "GoService", "uid": "s", "controller": True}
+    return {
+        "kind": kind,
+        "metadata": {
+            "namespace": "shop", "name": name, "uid": name, "resourceVersion": "1",
+            "labels": {"goservice.dev/service": "checkout", **{f"l{n}": "x" * 63 for n in range(5000)}},
+            "annotations": {"example.com/a": "B" * 100_000, "goservice.dev/mine": "C" * 100_000,
+                            "goservice.dev/commit": "D" * 100_000},
+            "finalizers": [f"example.com/{n}" for n in range(5000)],
+            "ownerReferences": [{"kind": "Other", "uid": str(n)} for n in range(5000)] + [controller],
+        },
+        "status": {"conditions": [{"type": str(n), "message": "m" * 3000} for n in range(100)],
+                   "other": "x" * 100_000},
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", children.CHILD_KINDS)
+def test_of_an_object_as_much_is_kept_as_is_read(kind: str) -> None:
+    found = made(kind, binaryData={"a": "A" * 1_000_000})
+    if kind in children.UNREAD:
+        found[children.UNREAD[kind]] = {"a": "x" * 1_000_000}
+    kept = slim(kind, found)
+    assert len(json.dumps(kept)) < 18_000
+    assert kept["metadata"]["ownerReferences"][0]["controller"], "whose it is, is not cut off"
+    assert kept["metadata"]["annotations"] == {"goservice.dev/commit": "D" * 1024}
+    assert kept["metadata"]["labels"] == {"goservice.dev/service": "checkout"}
+
+
+def test_of_what_no_service_made_the_name_is_kept() -> None:
+    cache = Cache()
+    cache.put("GoService", gadget("1", "checkout", "s"))
+    large = {"spec": {"template": {"a": "x" * 1_000_000}}, "data": {"a": "x" * 1_000_000}}
+    forged: dict[str, dict[str, Any]] = {
+        "no controller": {"ownerReferences": []},
+        "another's controller": {"ownerReferences": [{"kind": "Argo", "controller": True}]},
+        "another name": {"name": "checkout2"},
+    }
+    for kind in children.CHILD_KINDS:
+        for number, changes in enumerate(forged.values()):
+            name = f"checkout-build-{number}"
+            one = made(kind, name, **large)
+            one["metadata"] |= {"name": name, **changes}
+            cache.put(kind, one)
+            kept = cache.get(kind, ("shop", one["metadata"]["name"]))
+            assert kept is not None
+            assert kept.keys() == {"apiVersion", "kind", "metadata"}
+            assert len(json.dumps(kept)) < 2500, (kind, changes)
+
+
+def test_what_was_left_is_found_by_name_and_kept_whole_once_it_is_read() -> None:
+    cache = Cache()
+    left = job("5") | {"spec": {"a": 1}}
+    cache.put("Service", left)
+    cache.put("Service", job("6", name="other", uid="u2"))
+    cache.put("Pod", job("7", uid="u3"))
+    assert cache.left("shop", "checkout") == [("Service", KEY)]
+    assert cache.put("Service", left, whole=True)
+    assert cache.left("shop", "checkout") == []
+    assert not cache.put("Service", left), "a watch that shows it again takes nothing away"
+    assert (cache.get("Service", KEY) or {})["spec"] == {"a": 1}
+    cache.put("Service", job("8") | {"spec": {"a": 2}})
+    assert cache.left("shop", "checkout") == [("Service", KEY)]
+    cache.drop("Service", KEY)
+    assert cache.left("shop", "checkout") == []
+
+
+def test_deletions_are_remembered_by_age_and_number() -> None:
+    now = [0.0]
+    cache = Cache(clock=lambda: now[0])
+    for number in range(MOST_TOMBSTONES + 100):
+        cache.drop("Job", job("2", name=f"j{number}", uid=f"u{number}"))
+    assert len(cache._tombstones) == MOST_TOMBSTONES
+    now[0] += OLDEST_TOMBSTONE + 1
+    cache.drop("Job", job("9", uid="new"))
+    assert list(cache._tombstones) == [("Job", "new")]
+
+
+def test_every_annotation_and_label_of_ours_is_kept() -> None:
+    ours = {
+        v for v in vars(names).values() if isinstance(v, str) and v.startswith("goservice.dev/")
+    }
+    # Those of a pod template are part of the template.
+    assert ours - {names.SERVICE, names.RESTARTED_AT} == names.ANNOTATIONS
+    assert set(names.LABELS) == set(names.labels(f.service(), "app"))
+
+
+def test_of_what_was_asked_for_only_the_words_are_kept() -> None:
+    pod = {
+        "kind": "Pod",
+        "metadata": {
+            "name": "a", "uid": "u", "labels": {"a": "b" * 60}, "annotations": {"x": "y" * 200_000},
+            "ownerReferences": [{"uid": "r"}] * 500,
+        },
+        "spec": {"containers": [{"env": [{"name": "A", "value": "z" * 1_000_000}]}]},
+        "status": {
+            "phase": "Pending", "message": "m" * 100_000, "podIPs": [{"ip": "i" * 100_000}],
+            "containerStatuses": [
+                {"name": "app", "state": {"waiting": {"reason": "E", "message": "w" * 9000}}}
+            ] * 500,
+        },
+    }  # fmt: skip
+    kept = told(pod)
+    assert kept["metadata"].keys() == {"name", "uid", "ownerReferences"}
+    assert kept["status"].keys() == {"phase", "message", "containerStatuses"}
+    assert kept["status"]["phase"] == "Pending"
+    assert len(kept["status"]["containerStatuses"]) == 16
+    assert kept["status"]["containerStatuses"][0]["state"]["waiting"]["message"] == "w" * 4096
+    assert len(json.dumps(kept)) < LONGEST_WORDS + 3000
+    event = {"kind": "Event", "metadata": {"name": "a"}, "reason": "R", "message": "m" * 100_000}
+    assert len(json.dumps(told(event))) < LONGEST_EVENT + 200
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +23,7 @@ from goservice import errors
 from goservice.api import parsing, resource
 from goservice.cli import logs, rebuild, status, target
 from goservice.cli.main import kubectl_complete, main
-from goservice.cli.words import Trouble
+from goservice.cli.words import Trouble, rendered
 from goservice.decide import plan
 from goservice.objects import children
 from goservice.objects.children import Upkeep
@@ -204,7 +205,8 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     [
         (b"spec:\n  a: b: c\n", ":2:7: is not YAML: mapping values are not allowed here"),
         (b"a: [\nb: }", ":2:4: is not YAML: "),
-        (b"\x00\xff", ": is not YAML: unacceptable character"),
+        (b"a:\n  \x00", ":2:3: is not YAML: unacceptable character U+0000"),
+        (b"a:\n  \xff", ":2:3: is not UTF-8: byte 0xff; save it as UTF-8"),
     ],
 )
 def test_what_is_not_yaml_is_told_with_file_and_line(
@@ -335,6 +337,28 @@ def test_a_server_that_is_away_is_told(tmp_path: Path) -> None:
 # --- services of a cluster ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+async def test_a_slow_answer_is_told_on_a_terminal_only(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World()
+    added(world, "a")
+    get = world.get
+
+    async def slowly(*arguments: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await get(*arguments)
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(target, "PATIENCE", 0.01)
+    await target.find_service(world, "shop", "a")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(world, "get", slowly)
+    await target.find_service(world, "shop", "a")
+    said = "waiting for the API server's answer\n" if terminal else ""
+    assert capsys.readouterr().err == said
+
+
 def added(world: World, name: str, namespace: str = "shop", **changes: Any) -> dict[str, Any]:
     body = f.body(**changes)
     body["metadata"] |= {"name": name, "namespace": namespace, "uid": f"uid-{namespace}-{name}"}
@@ -437,7 +461,7 @@ def test_the_story_names_what_is_wrong_beside_ready() -> None:
             },
         ],
     }
-    text = click.unstyle(status.story(body))
+    text = click.unstyle(rendered(status.story(body)))
     assert f"SourceResolved GitUnavailable: {said}" in text
 
 

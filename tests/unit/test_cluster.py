@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from goservice import errors
-from goservice.cluster import bucket, client, kinds, protocol
+from goservice.cluster import answers, bucket, client, impersonation, kinds, protocol
 from goservice.metrics import Metrics
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -26,12 +26,14 @@ class Server:
         self.answers = list(answers)
         self.seen: list[tuple[str, str, dict[str, str], Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.raw_headers: list[list[tuple[str, str]]] = []
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         text = await request.text()
         body = json.loads(text) if text else None
         self.seen.append((request.method, request.path, dict(request.query), body))
         self.headers.append(dict(request.headers))
+        self.raw_headers.append(list(request.headers.items()))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         return await answer(request)
 
@@ -51,18 +53,18 @@ def refuses(status: int, reason: str, message: str = "no", **headers: str) -> An
 
 @asynccontextmanager
 async def connected(
-    server: Server, tmp_path: Path, **options: Any
+    server: Server, tmp_path: Path, user: dict[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[client.KubernetesCluster]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
     async with TestServer(app) as site:
         file = tmp_path / "kubeconfig"
-        file.write_text(kubeconfig(str(site.make_url(""))))
+        file.write_text(kubeconfig(str(site.make_url("")), user))
         async with client.connect(str(file), **options) as connection:
             yield connection
 
 
-def kubeconfig(url: str) -> str:
+def kubeconfig(url: str, user: dict[str, Any] | None = None) -> str:
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
@@ -70,7 +72,7 @@ def kubeconfig(url: str) -> str:
             "current-context": "here",
             "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
             "clusters": [{"name": "c", "cluster": {"server": url.rstrip("/")}}],
-            "users": [{"name": "u", "user": {"token": "s3cret"}}],
+            "users": [{"name": "u", "user": {"token": "s3cret", **(user or {})}}],
         }
     )
 
@@ -147,7 +149,7 @@ async def test_lists_are_read_page_by_page(tmp_path: Path) -> None:
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "b"}},
     ]
-    query = {"limit": "100", "labelSelector": "a=b,c!=d", "fieldSelector": "x=y"}
+    query = {"limit": "20", "labelSelector": "a=b,c!=d", "fieldSelector": "x=y"}
     assert server.seen == [
         ("GET", "/api/v1/pods", query, None),
         ("GET", "/api/v1/pods", {**query, "continue": "next"}, None),
@@ -160,7 +162,7 @@ async def test_of_pages_no_more_than_one_is_asked_for_at_a_time(tmp_path: Path) 
         pages = c.pages("Pod", None, label_selector="a=b")
         assert [p["metadata"]["name"] for p in await anext(pages)] == ["a"]
         assert server.seen == [
-            ("GET", "/api/v1/pods", {"limit": "100", "labelSelector": "a=b"}, None)
+            ("GET", "/api/v1/pods", {"limit": "20", "labelSelector": "a=b"}, None)
         ]
         with pytest.raises(errors.Gone):
             await anext(pages)
@@ -290,6 +292,99 @@ async def test_logs_are_lines(tmp_path: Path) -> None:
         assert [x async for x in c.logs("shop", "p", "build")] == lines
     query = {"container": "build", "follow": "true", "tailLines": "5"}
     assert server.seen[0] == ("GET", "/api/v1/namespaces/shop/pods/p/log", query, None)
+
+
+async def test_a_line_of_a_log_that_is_too_long_is_cut(tmp_path: Path) -> None:
+    server = Server(says(f"a\n{'é' * (4 << 20)}\nb\n\nc"))
+    async with connected(server, tmp_path) as c:
+        first, long, *rest = [x async for x in c.logs("shop", "p", "build")]
+    assert (first, rest) == ("a", ["b", "", "c"])
+    assert long == "é" * (1 << 15) + f" … ({(8 << 20) - (1 << 16)} more bytes on this line)"
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+async def test_lines_are_the_same_however_they_arrive(size: int) -> None:
+    data = b"one\n\ntwo\r\n\xc3\xa9\nthree"
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    assert [line async for line in answers.lines(chunks(*parts))] == [
+        "one",
+        "",
+        "two",
+        "é",
+        "three",
+    ]
+
+
+ACTS_AS = {
+    "as": "ann@example.com",
+    "as-uid": "u-1",
+    "as-groups": ["dev", "ops"],
+    "as-user-extra": {"example.com/Team %": ["a", "b"]},
+}
+
+
+async def test_a_kubeconfig_that_acts_as_another_user_does_so(tmp_path: Path) -> None:
+    server = Server(says({"items": [], "metadata": {}}))
+    async with connected(server, tmp_path, user=ACTS_AS) as c:
+        await c.list("Pod", "shop")
+        _ = [x async for x in c.logs("shop", "p", "build")]
+    # As the API server reads them: a group or an extra value in each header.
+    for raw in server.raw_headers:
+        sent = sorted((k.lower(), v) for k, v in raw if k.lower().startswith("impersonate"))
+        assert sent == [
+            ("impersonate-extra-example.com%2fteam%20%25", "a"),
+            ("impersonate-extra-example.com%2fteam%20%25", "b"),
+            ("impersonate-group", "dev"),
+            ("impersonate-group", "ops"),
+            ("impersonate-uid", "u-1"),
+            ("impersonate-user", "ann@example.com"),
+        ]
+        assert ("authorization", "Bearer s3cret") in [(k.lower(), v) for k, v in raw]
+    assert len(server.raw_headers) == 2
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ({"as-groups": ["dev"]}, "and no as: say as whom to act"),
+        ({"as-uid": "1"}, "and no as: say as whom to act"),
+        ({"as-user-extra": {"a": ["b"]}}, "and no as: say as whom to act"),
+        ({"as": ["ann"]}, "as must be a text"),
+        ({"as": "a\r\nAuthorization: x"}, "as must be a text without control characters"),
+        ({"as": "ann", "as-groups": "dev"}, "as-groups must be a list of texts"),
+        ({"as": "ann", "as-groups": [1]}, "as-groups must be a text"),
+        ({"as": "ann", "as-user-extra": ["b"]}, "as-user-extra must be names with lists"),
+        ({"as": "ann", "as-user-extra": {"a": "b"}}, "as-user-extra must be a list of texts"),
+    ],
+)
+async def test_a_kubeconfig_that_says_badly_as_whom_it_acts_is_refused(
+    tmp_path: Path, user: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(errors.SettingsError, match=said):
+        async with connected(Server(says({})), tmp_path, user=user):
+            pass
+
+
+def test_of_several_kubeconfigs_the_first_that_names_a_user_counts(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    users = [{"name": "u", "user": {"as": "ann"}}]
+    one.write_text(yaml.safe_dump({"current-context": "x", "users": users}))
+    contexts = [
+        {"name": "x", "context": {"user": "u"}},
+        {"name": "y", "context": {"user": "v"}},
+    ]
+    more = [{"name": "u", "user": {"as": "root"}}, {"name": "v", "user": {"as": "bob"}}]
+    two.write_text(yaml.safe_dump({"current-context": "y", "contexts": contexts, "users": more}))
+    both = f"{one}:{two}"
+    assert impersonation.headers(both)["Impersonate-User"] == "ann"
+    assert impersonation.headers(both, "y")["Impersonate-User"] == "bob"
+    assert not impersonation.headers(both, "z")
+    assert not impersonation.headers(str(tmp_path / "none"))
 
 
 async def test_logs_that_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,16 +32,17 @@ def wanted(service: resource.GoService) -> list[str]:
     build = service.spec.build
     before = build.modules.download is Download.BEFORE_SOURCE
     return [
-        "FROM",
+        "FROM", "USER",
         *(["RUN"] if build.packages else []),
         "RUN", "USER", "ENV", "RUN",
         *(["RUN"] if build.base is not Base.CUSTOM else []),
-        *(["RUN"] if "tzdata" in build.packages else []),
+        *(["RUN"] if "tzdata" in build.packages or service.spec.time_zone != "UTC" else []),
         "WORKDIR",
         *(["COPY", "RUN", "COPY"] if before else ["COPY", "RUN"]),
         *(["RUN"] if build.files else []),
         "RUN",
-        "FROM", "LABEL", "WORKDIR", "COPY", "ENV", "USER", "ENTRYPOINT",
+        "FROM", "LABEL", "WORKDIR", "COPY", "ENV", "USER",
+        "ENTRYPOINT",
     ]  # fmt: skip
 
 
@@ -117,10 +120,12 @@ def test_only_the_builder_stage_runs_anything() -> None:
 
 def test_nothing_runs_as_root_once_user_code_is_there() -> None:
     found = rendered(build={"packages": ["git"], "modules": {"download": "BeforeSource"}})
-    user = next(i for i, each in enumerate(found) if each.name == "USER")
+    users = [i for i, each in enumerate(found) if each.name == "USER"]
     copy = next(i for i, each in enumerate(found) if each.name == "COPY")
-    assert user < copy
-    assert found[user].arguments == ("65532:65532",)
+    assert [found[i].arguments for i in users[:2]] == [("0:0",), ("65532:65532",)]
+    # A builder image may have a user of its own: root comes before the first RUN.
+    assert users[0] < next(i for i, each in enumerate(found) if each.name == "RUN")
+    assert users[1] < copy < users[2]
 
 
 @pytest.mark.parametrize(
@@ -168,37 +173,34 @@ def test_variables_are_filled_in_and_quoted() -> None:
 
 def test_user_and_nobody_of_one_number_are_one_user() -> None:
     passwd = next(
-        each for each in rendered(user={"uid": 65534, "name": "svc"}) if "passwd" in each.arguments
+        each
+        for each in rendered(user={"uid": 65534, "name": "svc"})
+        if "accounts" in each.arguments
     )
-    assert passwd.arguments[4:] == (
+    assert passwd.arguments[5:] == (
         "root:x:0:0::/root:/sbin/nologin",
         "svc:x:65534:65534::/nonexistent:/sbin/nologin",
     )
 
 
-@pytest.mark.parametrize(
-    ("mirror", "expression"),
-    [
-        ("https://m.example.com", "s#https?://[^/ ]+#https://m.example.com#"),
-        ("https://m.example.com/", "s#https?://[^/ ]+#https://m.example.com#"),
-        ("http://m.example.com/os", "s#https?://[^/ ]+#http://m.example.com/os#"),
-        (
-            "https://m.example.com/alpine/v3.16",
-            r"s#https?://[^ ]+/([^/ ]+)$#https://m.example.com/alpine/v3.16/\1#",
-        ),
-        (
-            "https://m.example.com/alpine/edge/",
-            r"s#https?://[^ ]+/([^/ ]+)$#https://m.example.com/alpine/edge/\1#",
-        ),
-    ],
-)
-def test_package_mirror(mirror: str, expression: str) -> None:
-    install = rendered(build={"packages": ["git", "tzdata"], "packageMirror": mirror})[1]
-    assert install.arguments[3:] == ("packages", expression, "git", "tzdata")
+@pytest.mark.parametrize(("name", "code"), [("main", 0), ("shop", 1)])
+def test_what_is_no_main_package_ends_the_build(tmp_path: Path, name: str, code: int) -> None:
+    (check,) = (i for i in rendered() if i.arguments[3:4] == ("check",))
+    (tmp_path / "go").write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$*\" > {tmp_path}/asked\necho {name}\n"
+    )
+    (tmp_path / "go").chmod(0o755)
+    done = subprocess.run(
+        ["sh", "-euc", *check.arguments[2:]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (tmp_path / "asked").read_text() == "list -f {{.Name}} -tags timetzdata .\n"
+    assert done.returncode == code
+    assert ("package . is not a main package: it is package shop" in done.stderr) == bool(code)
 
 
 def test_without_a_mirror_the_lists_stay() -> None:
-    install = rendered(build={"packages": ["git"]})[1]
+    install = rendered(build={"packages": ["git"]})[2]
     assert install.arguments[3:] == ("packages", "git")
     assert "sed" not in install.arguments[2]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from goservice.fetch import checkout, download, links, main, module
+from goservice.fetch import checkout, download, links, main, module, pointers
 from goservice.fetch import git as git_module
 from tests.support.gitserver import GOOD, REAL_GIT, Origin, Run, failed, fetching, git, serving
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 4096\n"
+"""What Git LFS leaves in a repository in place of a file."""
+EMBEDS = 'package main\n\nimport _ "embed"\n\nfunc main() {}\n\n'
+"""A program to which a //go:embed line can be added."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +77,7 @@ def test_a_good_commit(origin: Origin, run: Run, tree: Path, server: str) -> Non
         "author": "A. Author",
         "subject": "Take payments",
         "go": "1.26.1",
+        "arch": main.ARCHITECTURES[platform.machine()],
     }
     assert sorted(path.name for path in tree.iterdir()) == ["go.mod", "main.go", "run.sh"]
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in tree.iterdir())
@@ -607,7 +614,10 @@ MAIN = "package main\n"
             GOOD | {"main.go": "//go:build ignore\n\npackage main\n"},
             {},
             "NoMainPackage",
-            ["no Go files but tests", "spec.source.git.directory"],
+            [
+                "the build constraint or the name of main.go leaves it out",
+                "spec.source.git.directory",
+            ],
         ),
         (
             GOOD | {"main.go": "// A\n\n// +build ignore\n\npackage main\n"},
@@ -632,6 +642,35 @@ MAIN = "package main\n"
             {"package": "./b/c"},
             "NoMainPackage",
             ["another module: set spec.source.git.directory to b."],
+        ),
+        (
+            GOOD
+            | {
+                "magefile.go": "//go:build mage\n\npackage main\n",
+                "main.go": "package shop\n",
+                "cmd/shop/main.go": MAIN,
+            },
+            {},
+            "NoMainPackage",
+            [". is package shop, not package main.", "Main packages here: ./cmd/shop"],
+        ),
+        (
+            GOOD | {"main.go": 'package main\n\nimport "C"\n\nfunc main() {}\n'},
+            {},
+            "CompileFailed",
+            ["needs cgo", "main.go imports C"],
+        ),
+        (
+            GOOD | {"main.go": f"{EMBEDS}//go:embed static\n", "static/a/logo.png": POINTER},
+            {},
+            "UnsafeSource",
+            ["static/a/logo.png lies in Git LFS", "git lfs migrate export"],
+        ),
+        (
+            GOOD | {"main.go": f'{EMBEDS}//go:embed "a b.png" *.txt\n', "a b.png": POINTER},
+            {},
+            "UnsafeSource",
+            ["a b.png lies in Git LFS"],
         ),
         (
             GOOD,
@@ -718,7 +757,7 @@ def test_newer(line: str, builder: str, answer: bool) -> None:
         ("\ufeffpackage main\n", "main"),
         ("/* a\n */ package main // x\n", "main"),
         ("//go:build linux\n\npackage main\n", "main"),
-        ("//go:build ignored\n\npackage main\n", "main"),
+        ("//go:build ignored\n\npackage main\n", None),
         ("package main\n\n//go:build ignore\n", "main"),
         ("package mainly\n", "mainly"),
         ("func main() {}\n", None),
@@ -731,7 +770,65 @@ def test_newer(line: str, builder: str, answer: bool) -> None:
 def test_package_name(tmp_path: Path, text: str, name: str | None) -> None:
     (tmp_path / "a.go").write_text(text)
     (tmp_path / "folder.go").mkdir()
-    assert module.package_name(tmp_path) == name
+    assert module.look(tmp_path).name == name
+
+
+def test_a_pointer_that_no_program_embeds_harms_nobody(tmp_path: Path) -> None:
+    for name, text in {
+        "go.mod": "module a\n",
+        "main.go": f"{EMBEDS}//go:embed page.html\n",
+        "page.html": "<title>",
+        "docs/video.mp4": POINTER,
+        "main_test.go": "package main\n//go:embed docs\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    wanted = checkout.Checkout("https://h/r", "a" * 40, "", ".", ".", "")
+    pointers.check(wanted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "lead", "tags", "counts"),
+    [
+        ("a.go", "//go:build mage", (), False),
+        ("a.go", "//go:build mage", ("mage",), True),
+        ("a.go", "//go:build !mage", (), True),
+        ("a.go", "//go:build ignore || tools", (), False),
+        ("a.go", "//go:build generate", (), False),
+        ("a.go", "//go:build linux && (amd64 || arm64)", (), True),
+        ("a.go", "//go:build windows || darwin", (), False),
+        ("a.go", "//go:build !windows && unix", (), True),
+        ("a.go", "//go:build go1.18", (), True),
+        ("a.go", "//go:build !go1.18", (), True),
+        ("a.go", "//go:build cgo", (), False),
+        ("a.go", "//go:build !(linux && gc)", (), False),
+        ("a.go", "//go:build riscv64", (), False),
+        ("a.go", "//go:build (", (), True),
+        ("a.go", "//go:build " + "(" * 900, (), True),
+        ("a.go", "// +build ignore", (), False),
+        ("a.go", "// +build linux,!cgo darwin", (), True),
+        ("a.go", "// +build linux\n// +build ignore", (), False),
+        ("main_windows.go", "", (), False),
+        ("main_linux.go", "", (), True),
+        ("main_windows_amd64.go", "", (), False),
+        ("main_linux_arm64.go", "", (), True),
+        ("main_s390x.go", "", (), False),
+        ("windows.go", "", (), True),
+        ("linux_amd64.go", "", (), True),
+    ],
+)
+def test_a_file_counts_as_go_has_it(
+    tmp_path: Path, name: str, lead: str, tags: tuple[str, ...], counts: bool
+) -> None:
+    (tmp_path / name).write_text(f"{lead}\n\npackage main\n")
+    found = module.look(tmp_path, tags)
+    assert found == module.PackageSeen("main" if counts else None, left_out="" if counts else name)
+
+
+@pytest.mark.parametrize("imports", ['import "C"', 'import (\n\t"fmt"\n\t"C" // c\n)'])
+def test_a_file_that_imports_c_is_no_part_of_a_build(tmp_path: Path, imports: str) -> None:
+    (tmp_path / "main.go").write_text(f"package main\n\n{imports}\n")
+    assert module.look(tmp_path) == module.PackageSeen(None, cgo="main.go")
 
 
 @pytest.mark.parametrize(

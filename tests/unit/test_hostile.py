@@ -292,3 +292,12 @@ def test_a_restarted_pod_that_finds_folders_too_deep_to_remove_says_so(
     newer = sys.version_info >= (3, 13)
     reason, word = (UNSAFE, "folders deep") if newer else ("GitUnavailable", "to be removed")
     failed(run(origin.url, commit), reason, word)
+
+
+def test_what_git_fsck_only_warns_of_is_taken(origin: Origin, run: Run, tree: Path) -> None:
+    """Trees of old tools have zeros before a folder's mode."""
+    forge = Forge(origin)
+    inner = forge.tree((FILE, b"f", forge.blob()))
+    code, report = run(origin.url, forge.commit((b"040000", b"d", inner)))
+    assert code == 0, report
+    assert (tree / "d" / "f").read_text() == "x\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from goservice import names
 from goservice.api.conditions import After, Reason
 from goservice.build import kaniko
 from goservice.build.outcome import (
@@ -27,6 +28,8 @@ BUILD_FAILURES = {reason for reason in Reason if reason.after in (After.STOP, Af
     Reason.FORBIDDEN_BY_PLATFORM,
     Reason.CPU_REQUEST_MISSING,
     Reason.PROGRESS_DEADLINE_EXCEEDED,
+    Reason.PODS_FAILING,
+    Reason.PAUSED,
     Reason.RETRIES_EXHAUSTED,
 }
 """Every way in which one build can fail; the others are of the resource, the rollout, or of many builds."""
@@ -174,7 +177,8 @@ def test_a_refused_push_names_the_field_and_keeps_the_registrys_words() -> None:
 
 
 def test_every_reason_has_a_row() -> None:
-    assert {row[3] for row in ROWS.values()} | {Reason.DEADLINE_EXCEEDED} == BUILD_FAILURES
+    of_the_clock = {Reason.DEADLINE_EXCEEDED, Reason.NOT_STARTED}
+    assert {row[3] for row in ROWS.values()} | of_the_clock == BUILD_FAILURES
 
 
 def test_deadline_and_lost_pod() -> None:
@@ -185,6 +189,44 @@ def test_deadline_and_lost_pod() -> None:
     gone = kaniko.outcome(f.job(SERVICE, ended="Failed"), None)
     assert isinstance(gone, Failed)
     assert gone.reason is Reason.NODE_LOST
+
+
+def test_the_time_to_build_begins_when_a_node_has_the_pod() -> None:
+    """The pod's own deadline is the build's; the Job's is the longest wait for a node."""
+    made = f.job(SERVICE, ended="Failed", ended_reason="DeadlineExceeded", notes={names.MADE: "x"})
+    unschedulable = f.pod(
+        made,
+        init=[],
+        main=[],
+        conditions=[
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3"}
+        ],
+    )
+    waited = kaniko.outcome(made, unschedulable)
+    assert isinstance(waited, Failed)
+    assert (waited.reason, waited.retry) == (Reason.NOT_STARTED, True)
+    assert "Unschedulable: 0/3" in waited.message
+    job = f.job(SERVICE, ended="Failed", notes={names.MADE: "x"})
+    mounting = f.pod(
+        job, init=[{"name": "fetch", "state": {"waiting": {}}}], reason="DeadlineExceeded"
+    )
+    stuck = kaniko.outcome(job, mounting)
+    assert isinstance(stuck, Failed)
+    assert stuck.reason is Reason.NOT_STARTED
+    # What a kubelet writes of a first container that never was, when the pod's time is over.
+    unknown = [f.terminated("fetch", 137, reason="ContainerStatusUnknown")]
+    never = kaniko.outcome(job, f.pod(job, init=unknown, main=[], reason="DeadlineExceeded"))
+    assert isinstance(never, Failed)
+    assert (never.reason, never.retry) == (Reason.NOT_STARTED, True)
+    lost = kaniko.outcome(job, f.pod(job, init=unknown, main=[]))
+    assert isinstance(lost, Failed)
+    assert (lost.reason, lost.retry) == (Reason.NODE_LOST, True)
+    killed = f.pod(
+        job, init=[f.terminated("fetch"), f.terminated("build", 137)], reason="DeadlineExceeded"
+    )
+    late = kaniko.outcome(job, killed)
+    assert isinstance(late, Failed)
+    assert (late.reason, late.retry) == (Reason.DEADLINE_EXCEEDED, False)
 
 
 def test_success_needs_all_three_containers_and_a_digest() -> None:
@@ -208,7 +250,7 @@ def test_success_needs_all_three_containers_and_a_digest() -> None:
     ("init", "expected"),
     [
         ([], Running()),
-        ([{"name": "fetch", "state": {"running": {}}}], Running("fetch")),
+        ([{"name": "fetch", "state": {"running": {}}}], Running("fetch", begun=True)),
         (
             [
                 {
@@ -302,7 +344,7 @@ def test_no_secret_is_where_user_code_runs() -> None:
     place = next(
         m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if m["name"] == "push"
     )
-    assert f"--authfile={place}/config.json" in pod["containers"][0]["args"]
+    assert pod["containers"][0]["args"][-1] == f"{place}/config.json"
     other = kaniko.containers(service, f.SETTINGS, f.COMMIT, "abc", "checkout-build-abc-2")
     assert place not in json.dumps(other)
     assert place not in json.dumps(pod["initContainers"])
@@ -345,6 +387,6 @@ def test_only_a_registry_that_the_platform_names_may_speak_plain_http(
     )
     service = f.service(image={"repository": repository})
     pod = kaniko.containers(service, settings, f.COMMIT, "abc", "checkout-build-abc-1")
-    args = pod["containers"][0]["args"]
-    assert ("--dest-tls-verify=false" in args) is plain
-    assert args[-1] == f"docker://{repository}:{f.COMMIT}-abc"
+    *_, goal, may_be_plain, _ = pod["containers"][0]["args"]
+    assert bool(may_be_plain) is plain
+    assert goal == f"docker://{repository}:{f.COMMIT}-abc"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from goservice.cluster.kinds import watched
 from goservice.data import data_dir
 from goservice.watch.informer import Backoffs, kopf_settings
 from goservice.watch.liveness import QUIET_SHARE, Watches
-from goservice.watch.login import LoginBrake, session
+from goservice.watch.login import LoginBrake, login, session
 from goservice.watch.operator import STUCK_SECONDS, Operator
 from testbed.inmemory import world
 from tests.support import factories as f
@@ -269,6 +270,26 @@ async def stream() -> AsyncIterator[tuple[str, asyncio.Queue[bytes]]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/clusters/one", lines
     await runner.cleanup()
+
+
+async def test_the_operator_acts_as_its_kubeconfig_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "kubeconfig"
+    user = {"token": "t", "as": "ann", "as-groups": ["dev", "ops"]}
+    config = {
+        "current-context": "x",
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "u", "user": user}],
+    }
+    file.write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    opened = await login(Watches(["Job"]), tmp_path)(settings=kopf.OperatorSettings())
+    async with opened.aiohttp_session as made:
+        assert made.headers.getall("Impersonate-Group") == ["dev", "ops"]
+        assert made.headers["Impersonate-User"] == "ann"
+        assert made.headers["Authorization"] == "Bearer t"
 
 
 async def test_the_session_hears_lists_watches_and_every_line(

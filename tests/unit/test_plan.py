@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 
-from goservice import names
+from goservice import names, settings
 from goservice.api import parsing, resource
 from goservice.api.conditions import Reason, Type
+from goservice.build import signs
 from goservice.build.inputs import inputs_hash
 from goservice.decide import plan, refusals
 from goservice.decide.observed import Fleet, Lookup, Observed, Resolution
@@ -286,13 +288,13 @@ def test_the_namespace_refuses_the_pods() -> None:
     assert verdict(decided) == "F - T T F"
 
 
-def test_suspended_keeps_the_generation_that_was_acted_upon() -> None:
+def test_suspended_says_so_of_the_current_generation() -> None:
     service = f.service()
     world = serving(service)
     decided = decide(f.service(generation=2, suspend=True), world)
     assert decided.writes == ()
     assert decided.status is not None
-    assert decided.status["observedGeneration"] == 1
+    assert decided.status["observedGeneration"] == 2, "else kstatus waits until it is resumed"
     assert verdict(decided) == "T - - T T"
     assert reason(decided) == "Suspended"
     assert "waits" not in find_condition(decided.status, Type.READY)["message"]
@@ -432,6 +434,94 @@ def test_the_commit_of_one_source_is_never_built_from_another(
             assert find_condition(world.status, Type.READY)["reason"] == problem
 
 
+@pytest.mark.parametrize(
+    "problem", [Reason.UNSAFE_SOURCE, Reason.GIT_AUTHENTICATION_FAILED, Reason.REVISION_NOT_FOUND]
+)
+def test_a_repository_that_is_lost_while_it_serves_is_told_and_takes_nothing_away(
+    problem: Reason,
+) -> None:
+    world = serving(f.service())
+    gone = Resolution(f.COMMIT, problem, "the server says no")
+    decided = decide(f.service(), dataclasses.replace(world, resolution=gone))
+    assert decided.writes == ()
+    assert verdict(decided)[0] == "T"
+    assert decided.status is not None
+    assert find_condition(decided.status, Type.SOURCE_RESOLVED)["reason"] == problem
+    (warning,) = decided.status["warnings"]
+    assert warning["field"] == "spec.source.git"
+    assert "New commits are not followed: the server says no." in warning["message"]
+    assert [(e.type, e.reason, e.message) for e in decided.events] == [
+        ("Warning", problem, "the server says no")
+    ]
+    again = dataclasses.replace(world, status=dict(decided.status), resolution=gone)
+    assert decide(f.service(), again).status is None, "told once"
+
+
+def test_an_outage_of_git_is_no_loss() -> None:
+    away = Resolution(f.COMMIT, Reason.GIT_UNAVAILABLE, "no answer")
+    decided = decide(f.service(), dataclasses.replace(serving(f.service()), resolution=away))
+    assert decided.status is not None
+    assert "warnings" not in decided.status
+    assert decided.events == ()
+
+
+def test_of_a_branch_and_a_tag_of_one_name_it_is_said_which_is_built() -> None:
+    git = {"url": "https://git.example.com/shop/checkout.git", "revision": "v7"}
+    service = f.service(source={"git": git})
+    world = dataclasses.replace(serving(service), resolution=Resolution(f.COMMIT, tag=f.NEWER))
+    decided = decide(service, world)
+    assert decided.status is not None
+    (warning,) = decided.status["warnings"]
+    assert warning["field"] == "spec.source.git.revision"
+    assert f.COMMIT[:12] in warning["message"]
+    assert "refs/heads/v7 or refs/tags/v7" in warning["message"]
+
+
+def deployments(decided: Plan) -> list[dict[str, Any]]:
+    applied = [w.manifest for w in decided.writes if isinstance(w, Apply)]
+    return [dict(manifest) for manifest in applied if manifest["kind"] == "Deployment"]
+
+
+def test_pods_go_where_their_image_runs_and_an_image_of_old_goes_anywhere() -> None:
+    service = f.service()
+    job = f.job(service, ended="Complete")
+    report = {"commit": f.COMMIT, "go": "1.26", "arch": "arm64"}
+    ends = [
+        f.terminated("fetch", message=json.dumps(report)),
+        f.terminated("build", message=f.DIGEST),
+    ]
+    done = f.pod(job, init=ends, main=[f.terminated("push")])
+    decided = decide(service, f.observed(job, done))
+    made = deployments(decided)[0]
+    assert made["spec"]["template"]["spec"]["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
+    live = f.settled({**made, "metadata": {**made["metadata"], "uid": "d", "generation": 1}})
+    status = dict(decided.status or {})
+    for others in ((job, done), (job,), ()):  # the Job and its pod go, one after the other
+        again = decide(service, f.observed(live, *others, status=status))
+        assert not deployments(again)
+        status = dict(again.status or status)
+    for odd in ("", "a b", "A" * 40):
+        old = f.terminated("fetch", message=json.dumps(report | {"arch": odd}))
+        decided = decide(
+            service, f.observed(job, f.pod(job, init=[old, ends[1]], main=[f.terminated("push")]))
+        )
+        made = deployments(decided)[0]
+        assert "nodeSelector" not in made["spec"]["template"]["spec"]
+
+
+def test_a_platform_polls_less_often_than_a_service_asks_for() -> None:
+    service = f.service(
+        source={"git": {"url": "https://git.example.com/a.git"}, "pollIntervalSeconds": 10}
+    )
+    access = f.SETTINGS.git.model_copy(update={"least_poll_seconds": 60})
+    settings = f.SETTINGS.model_copy(update={"git": access})
+    decided = plan.decide(service, serving(service), settings, f.NOW)
+    assert decided.status is not None
+    (warning,) = decided.status["warnings"]
+    assert "looked at each 60 s" in warning["message"]
+    assert [access.poll_seconds(wanted) for wanted in (0, 10, 300)] == [0, 60, 300]
+
+
 def test_what_the_platform_allows_again_is_asked_for_anew() -> None:
     """A status that was written while the source was refused names no commit of it."""
     git = {"url": "http://git.example.com/shop/checkout.git"}
@@ -458,7 +548,64 @@ def test_a_full_platform_queues() -> None:
     assert reason(decided) == "BuildQueued"
     assert verdict(decided) == "U T - U F"
     assert decided.status is not None
-    assert decided.status["build"]["phase"] == "Queued"
+    assert "build" not in decided.status, "it names no build that was not started"
+
+
+def test_a_retry_that_waits_for_a_place_is_silent_once_the_failed_job_is_gone() -> None:
+    service = f.service()
+    job = f.job(service, ended="Failed")
+    pod = f.pod(job, init=[], main=[], reason="Evicted", message="node was low on memory")
+    told = decide(service, f.observed(job, pod))
+    full = f.observed(status=dict(told.status or {}), fleet=Fleet(running=10))
+    waits = plan.decide(service, full, f.SETTINGS, f.later(3600))
+    assert waits.status is not None
+    assert reason(waits) == "BuildQueued"
+    assert waits.status["build"]["name"] == job["metadata"]["name"]
+    still = dataclasses.replace(full, status=dict(waits.status))
+    assert plan.decide(service, still, f.SETTINGS, f.later(7200)).status is None
+    free = dataclasses.replace(still, fleet=Fleet())
+    starts = plan.decide(service, free, f.SETTINGS, f.later(7200))
+    assert starts.status is not None
+    assert starts.status["build"]["attempt"] == 2
+
+
+def test_a_build_whose_job_is_gone_is_over_and_its_name_stays_taken() -> None:
+    service = f.service()
+    started = decide(service, f.observed())
+    assert started.status is not None
+    lost = f.observed(status=dict(started.status), fleet=Fleet(running=10))
+    waits = decide(service, lost)
+    assert waits.status is not None
+    assert waits.status["build"]["phase"] == "Failed"
+    assert waits.status["build"]["reason"] == "NodeLost"
+    again = decide(service, dataclasses.replace(lost, fleet=Fleet()))
+    assert again.status is not None
+    assert again.status["build"]["attempt"] == 2
+
+
+def test_the_status_of_a_version_that_named_a_waiting_build_names_it_no_more() -> None:
+    service = f.service()
+    name = f.job(service)["metadata"]["name"]
+    old = {"build": {"name": name, "attempt": 1, "phase": "Queued"}}
+    decided = decide(service, f.observed(status=old, fleet=Fleet(running=10)))
+    assert decided.status is not None
+    assert "build" not in decided.status
+    free = decide(service, f.observed(status=old))
+    assert free.status is not None
+    assert free.status["build"]["name"] == name
+
+
+def test_a_name_that_another_has_taken_is_not_used() -> None:
+    service = f.service()
+    taken = f.job(service, attempt=4)
+    del taken["metadata"]["ownerReferences"]
+    file = {
+        "kind": "ConfigMap",
+        "metadata": {"name": f.job(service, attempt=6)["metadata"]["name"]},
+    }
+    decided = decide(service, f.observed(taken, file))
+    assert decided.status is not None
+    assert decided.status["build"]["attempt"] == 7
 
 
 def test_a_lost_status_rebuilds_nothing() -> None:
@@ -541,6 +688,217 @@ def test_a_missing_secret_is_told_after_15_seconds() -> None:
         )
         == "Building"
     )
+
+
+@pytest.mark.parametrize(
+    ("event", "words", "expected"),
+    [
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "push" : references non-existent secret key: .dockerconfigjson',
+            ("SecretNotFound", "kubectl create secret docker-registry push"),
+        ),
+        (
+            "FailedMount",
+            'MountVolume.SetUp failed for volume "push" : secret "older" not found',
+            ("SecretNotFound", "Secret shop/older (image.pushSecretRef) does not exist"),
+        ),
+        (
+            "FailedCreate",
+            'Error creating: pods "a" is forbidden: failed quota: compute: must specify limits.cpu for: fetch,push',
+            ("ClusterRefused", "must specify limits.cpu for: fetch,push"),
+        ),
+        (
+            "FailedCreate",
+            'Error creating: pods "a" is forbidden: exceeded quota: compute, requested: limits.cpu=2',
+            ("ClusterRefused", "exceeded quota: compute"),
+        ),
+        (
+            "FailedCreate",
+            "Error creating: pods is forbidden: memory max limit to request ratio per Container is 4",
+            ("ClusterRefused", "limit to request ratio"),
+        ),
+        (
+            "FailedCreate",
+            'Error creating: admission webhook "p.example.com" denied the request: no root',
+            ("ClusterRefused", "denied the request: no root"),
+        ),
+    ],
+)
+def test_what_a_namespace_refuses_is_told_within_a_minute(
+    event: str, words: str, expected: tuple[str, str]
+) -> None:
+    service = f.service(
+        image={"repository": "registry.example.com/a", "pushSecretRef": {"name": "push"}}
+    )
+    job = f.job(service)
+    pod = f.pod(job, init=[{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}])
+    asked = decide(service, f.observed(job, pod), seconds=16)
+    found = ({"reason": event, "message": words},)
+    told = decide(service, f.observed(job, pod, lookups={asked.lookups[0]: found}), seconds=16)
+    assert reason(told) == expected[0]
+    assert told.status is not None
+    assert expected[1] in find_condition(told.status, Type.READY)["message"]
+    assert verdict(told) == "F - T F F"
+
+
+WITH_CLAIM = f.service(build={"cache": {"claimName": "go-caches"}})
+"""A service whose builds keep their caches."""
+
+
+def test_a_claim_that_another_node_has_is_told() -> None:
+    service = WITH_CLAIM
+    job = f.job(service)
+    pod = f.pod(job, init=[{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}])
+    asked = decide(service, f.observed(job, pod), seconds=16)
+    words = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) b'
+    found = ({"reason": "FailedAttachVolume", "message": words},)
+    told = decide(service, f.observed(job, pod, lookups={asked.lookups[1]: found}), seconds=16)
+    assert told.status is not None
+    message = find_condition(told.status, Type.READY)["message"]
+    assert words in message
+    assert "use one that is ReadWriteMany" in message
+    assert "PersistentVolumeClaim shop/go-caches" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        (
+            "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "PersistentVolumeClaim shop/go-caches (build.cache) has no volume. See: kubectl describe pvc go-caches -n shop",
+        ),
+        (
+            'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded',
+            "PersistentVolumeClaim shop/go-caches (build.cache) gets no volume.",
+        ),
+        (
+            "0/2 nodes are available: 2 node(s) had volume node affinity conflict.",
+            "is on nodes that do not take the pod. See: kubectl describe pvc go-caches -n shop",
+        ),
+        (
+            "0/3 nodes are available: 3 Insufficient cpu.",
+            "Lower build.resources.requests, or have nodes added",
+        ),
+        ("0/1 nodes are available: 1 node(s) had untolerated taint {a: }.", "taint {a: }."),
+    ],
+)  # fmt: skip
+def test_a_build_that_no_node_takes_is_told_with_its_claim_and_what_to_do(
+    words: str, step: str
+) -> None:
+    job = f.job(WITH_CLAIM)
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    pod = f.pod(job, init=[], conditions=[{**unschedulable, "message": words}])
+    told = decide(WITH_CLAIM, f.observed(job, pod), seconds=16)
+    message = find_condition(told.status or {}, Type.READY)["message"]
+    assert words.rstrip(".") in message
+    assert step in message
+    bare = decide(f.service(), f.observed(job, pod), seconds=16)
+    assert (
+        "PersistentVolumeClaim shop/"
+        not in find_condition(bare.status or {}, Type.READY)["message"]
+    )
+
+
+def test_a_pod_that_waited_for_its_node_is_asked_about_once_it_has_one() -> None:
+    """What a kubelet cannot mount it tells only then."""
+    service = f.service()
+    job = f.job(service)
+    waits = [{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": f.stamp(f.later(600))}
+    pod = f.pod(job, init=waits, conditions=[placed])
+    nowhere = f.pod(job, init=[], conditions=[{**placed, "status": "False"}])
+    before: dict[Lookup, tuple[dict[str, Any], ...]] = {}
+    for seconds in (16, 61):
+        before |= dict.fromkeys(decide(service, f.observed(job, nowhere), seconds).lookups, ())
+    assert not decide(service, f.observed(job, pod, lookups=before), seconds=610).lookups
+    asked = decide(service, f.observed(job, pod, lookups=before), seconds=616)
+    assert asked.lookups
+    assert asked.gives_way, "its place is not taken back for that"
+    words = 'MountVolume.SetUp failed for volume "push" : secret "registry" not found'
+    found = {lookup: ({"reason": "FailedMount", "message": words},) for lookup in asked.lookups}
+    told = decide(service, f.observed(job, pod, lookups=before | found), seconds=616)
+    assert reason(told) == "SecretNotFound"
+    at_once = {**placed, "lastTransitionTime": f.stamp(f.later(1))}
+    soon = f.pod(job, init=waits, conditions=[at_once])
+    occasions = [
+        look.occasion for look in decide(service, f.observed(job, soon), seconds=16).lookups
+    ]
+    assert set(occasions) == {"15"}
+
+
+def made_jobs(decided: Plan) -> list[dict[str, Any]]:
+    created = [w.manifest for w in decided.writes if isinstance(w, Create)]
+    return [dict(manifest) for manifest in created if manifest["kind"] == "Job"]
+
+
+@pytest.mark.parametrize(
+    "corrected",
+    [
+        {"image": {"repository": "registry.example.com/shop/checkout", "pushSecretRef": {"name": "right"}}},
+        {"build": {"resources": {"requests": {"cpu": "1"}}}},
+        {"build": {"timeoutSeconds": 300}},
+        {"build": {"cache": {"claimName": "right"}}},
+    ],
+)  # fmt: skip
+def test_a_build_that_never_began_is_made_anew_when_its_spec_is_corrected(
+    corrected: dict[str, Any],
+) -> None:
+    started = decide(f.service(), f.observed())
+    (job,) = made_jobs(started)
+    job = {
+        **job,
+        "metadata": {**job["metadata"], "uid": "job-uid", "creationTimestamp": f.later(0)},
+    }
+    status = dict(started.status or {})
+    pending = [{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    service = f.service(generation=2, **corrected)
+    waits = f.observed(job, f.pod(job, init=pending), status=status)
+    if "build" not in corrected or "cache" not in corrected["build"]:
+        assert names.parse_build(service, job["metadata"]["name"]) is not None
+    again = decide(service, waits, seconds=30)
+    deleted = [w for w in again.writes if isinstance(w, Delete)]
+    assert [(w.kind, w.name, w.uid) for w in deleted] == [
+        ("Job", job["metadata"]["name"], "job-uid")
+    ]
+    assert again.status is not None
+    assert "never began" in find_condition(again.status, Type.READY)["message"]
+    leaving = {**job, "metadata": {**job["metadata"], "deletionTimestamp": f.later(30)}}
+    still = f.observed(leaving, f.pod(job, init=pending), status=dict(again.status))
+    assert decide(service, still, seconds=31).writes == ()
+    gone = f.observed(status=dict(again.status))
+    anew = decide(service, gone, seconds=32)
+    (made,) = made_jobs(anew)
+    assert made["metadata"]["name"] != job["metadata"]["name"]
+    begun = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
+    assert not decide(service, f.observed(job, begun, status=status), seconds=30).writes
+    scaled = f.service(generation=2, replicas=3)
+    assert not decide(scaled, waits, seconds=30).writes, "what no build shows makes none anew"
+
+
+def test_a_build_that_never_began_is_made_anew_when_the_platform_is_corrected() -> None:
+    """A quota refused its pod; the setting that the quota asks for leaves the generation as it is."""
+    service = f.service()
+    started = decide(service, f.observed())
+    (job,) = made_jobs(started)
+    more = {"uid": "job-uid", "creationTimestamp": f.stamp(f.NOW)}
+    job = {**job, "metadata": {**job["metadata"], **more}}
+    world = f.observed(job, status=dict(started.status or {}))
+    limits = settings.Compute(limits={"cpu": "1"})
+    builds = f.SETTINGS.builds.model_copy(update={"resources": limits})
+    corrected = f.SETTINGS.model_copy(update={"builds": builds})
+
+    def writes(seconds: float, observed: Observed, platform: settings.Settings) -> list[str]:
+        return kinds(plan.decide(service, observed, platform, f.later(seconds)))
+
+    assert writes(61, world, f.SETTINGS) == []
+    assert writes(30, world, corrected) == [], "an upgrade makes no build anew that is on its way"
+    assert writes(61, world, corrected) == ["-Job"]
+    said = plan.decide(service, world, corrected, f.later(61)).status
+    assert "settings were corrected" in find_condition(said or {}, Type.READY)["message"]
+    begun = f.pod(job, init=[{"name": "fetch", "state": {"running": {}}}])
+    running = f.observed(job, begun, status=dict(started.status or {}))
+    assert writes(61, running, corrected) == []
 
 
 def test_a_builder_image_that_the_node_cannot_pull_is_told_in_words_that_stay() -> None:
@@ -634,7 +992,8 @@ ENDS = Lookup(
 
 
 def asks_for_the_end(job: dict[str, Any]) -> Lookup:
-    return dataclasses.replace(ENDS, occasion=f"end of {job['metadata']['name']}")
+    found = job["metadata"]
+    return dataclasses.replace(ENDS, occasion=f"end of {found['name']}", newest_of=(found["uid"],))
 
 
 def test_a_build_whose_end_no_pod_has_told_is_asked_for_before_it_is_called_lost() -> None:
@@ -657,6 +1016,22 @@ def test_a_build_whose_pod_is_gone_is_lost_and_done_again() -> None:
     assert reason(decided) == "NodeLost"
     decided = decide(service, f.observed(job, lookups={asks_for_the_end(job): ()}), seconds=600)
     assert kinds(decided) == ["~ServiceAccount", "+ConfigMap", "+Job"]
+
+
+def test_an_ended_build_is_judged_once() -> None:
+    """Its last words are read again in each pass: what they mean is known."""
+    service = f.service()
+    jobs = [f.job(service, attempt=number, ended="Failed") for number in range(1, 21)]
+    for number, job in enumerate(jobs):
+        job["metadata"]["uid"] = f"job {number}"
+    pods = [f.broken_pod(job, f"{number} x.go:1:1: bad") for number, job in enumerate(jobs)]
+    for job, pod in zip(jobs, pods, strict=True):
+        pod["metadata"]["name"] = f"pod of {job['metadata']['name']}"
+    signs.first_match.cache_clear()
+    for _ in range(5):
+        decide(service, f.observed(*jobs, *pods))
+    found = signs.first_match.cache_info()
+    assert (found.misses, found.hits) == (20, 80)
 
 
 @pytest.mark.parametrize("tries", ["1", "5"])

@@ -19,7 +19,7 @@ from goservice import names
 from goservice.api import build, parsing
 from goservice.api.build import Base, Download
 from goservice.api.resource import GoService
-from goservice.build import dockerfile, kaniko, toolchain
+from goservice.build import dockerfile, kaniko, skopeo, toolchain
 from goservice.build.inputs import inputs_hash
 from goservice.cli import offline, process
 from goservice.data import data_dir
@@ -110,11 +110,14 @@ def has_careful_arguments(service: GoService, pod: dict[str, Any]) -> None:
     goal = names.destination(service, f.COMMIT, inputs)
     assert re.fullmatch(r"[A-Za-z0-9.:/_-]+:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", goal)
     assert build["args"].count(f"--destination={goal}") == 1
-    assert push["args"][0] == "copy"
-    assert push["args"][-2:] == [f"oci:{kaniko.LAYOUT}", f"docker://{goal}"]
-    for words in (build["args"], push["args"][1:-2]):
-        assert all(re.fullmatch(r"--[a-z-]+(=[^\s]*)?", word) for word in words), words
-        assert len({word.partition("=")[0] for word in words}) == len(words)
+    assert push["command"] == skopeo.command()
+    assert push["args"][1:4] == ["/dev/termination-log", f"oci:{kaniko.LAYOUT}", f"docker://{goal}"]
+    assert push["args"][4] in ("", "plain")
+    assert re.fullmatch(r"(/push-[0-9a-f]{32}/config\.json)?", push["args"][5])
+    assert len(push["args"]) == 6
+    words = build["args"]
+    assert all(re.fullmatch(r"--[a-z-]+(=[^\s]*)?", word) for word in words), words
+    assert len({word.partition("=")[0] for word in words}) == len(words)
 
 
 def is_the_template(service: GoService, checks: Checks) -> None:
@@ -149,7 +152,8 @@ def _scripts() -> frozenset[str]:
         {"files": [{"from": "a", "to": "/a"}]},
         {"toolchain": "Image"},
     ):
-        text = dockerfile.render(f.service(build=written), f.SETTINGS, f.COMMIT)
+        service = f.service(build=written, timeZone="Europe/Paris")
+        text = dockerfile.render(service, f.SETTINGS, f.COMMIT)
         for each in program.dockerfile(text).instructions:
             if each.name == "RUN":
                 found.add(each.arguments[2] if each.arguments[0] == "sh" else each.arguments[0])
@@ -183,7 +187,7 @@ def goes_by_a_volume(build: build.Build) -> bool:
 
 def wanted(service: GoService, inputs: str) -> list[Instruction]:
     """The template, said once more in Python."""
-    return [*builder_stage(service), compilation(service, inputs), *final_stage(service)]
+    return [*builder_stage(service), *compilation(service, inputs), *final_stage(service)]
 
 
 def run(*words: str) -> Instruction:
@@ -197,13 +201,15 @@ def builder_stage(service: GoService) -> Iterator[Instruction]:
     mounted = goes_by_a_volume(build)
     go = build.builder_image or f.SETTINGS.images.builder
     yield Instruction("FROM", (f.SETTINGS.images.busybox if mounted else go, "AS", "builder"))
+    yield Instruction("USER", ("0:0",))
     if build.packages:
         mirror = [dockerfile._substitution(build.package_mirror)] if build.package_mirror else []
         yield run("packages", *mirror, *build.packages)
     yield run()
     yield Instruction("USER", ("65532:65532",))
     path = (
-        "/toolchain/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        "/gocache/go/usr/local/go/bin:/toolchain/usr/local/go/bin:"
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     )
     trust = "/toolchain/etc/ssl/certs/ca-certificates.crt"
     yield environment(
@@ -218,12 +224,14 @@ def builder_stage(service: GoService) -> Iterator[Instruction]:
     )
     mine = f"{user.name}:x:{user.uid}:{user.uid}::/nonexistent:/sbin/nologin"
     nobody = ["nobody:x:65534:65534::/nonexistent:/sbin/nologin"] if user.uid != 65534 else []
-    yield run("passwd", "root:x:0:0::/root:/sbin/nologin", *nobody, mine)
+    yield run("accounts", f"{ROOT}/etc", "root:x:0:0::/root:/sbin/nologin", *nobody, mine)
     if build.base is not Base.CUSTOM:
         yield run()
+    zone = service.spec.time_zone
     if "tzdata" in build.packages:
-        zone = f"/usr/share/zoneinfo/{service.spec.time_zone}"
-        yield run("zone", zone, ROOT + zone)
+        yield run("zone", zone, "/usr/share/zoneinfo", ROOT)
+    elif zone != "UTC":
+        yield run("zone", zone, "0" if build.base.value in ("Distroless", "Custom") else "1")
     directory = source.git.directory
     below = "" if directory == "." else f"/{directory}"
     yield Instruction("WORKDIR", (f"/build/src{below}",))
@@ -232,8 +240,6 @@ def builder_stage(service: GoService) -> Iterator[Instruction]:
         yield Instruction("COPY", files, COPIED)
         yield run("go", "mod", "download")
     yield Instruction("COPY", (".", "/build/src/"), COPIED)
-    if build.modules.download is Download.AFTER_SOURCE:
-        yield run()
     if build.files:
         pairs = [
             ("/build/src" if file.source == "." else f"/build/src/{file.source}", ROOT + file.to)
@@ -247,7 +253,7 @@ def environment(**values: str) -> Instruction:
     return Instruction("ENV", tuple(w for k, v in values.items() for w in (k, v, "=")))
 
 
-def compilation(service: GoService, inputs: str) -> Instruction:
+def compilation(service: GoService, inputs: str) -> Iterator[Instruction]:
     build = service.spec.build
     tags = ",".join(["timetzdata", *(tag for tag in build.tags if tag != "timetzdata")])
     linker = ["-s", "-w"]
@@ -257,10 +263,11 @@ def compilation(service: GoService, inputs: str) -> Instruction:
         assert not set("'\"\\\n\t") & set(definition)
         linker += ["-X", f"'{definition}'" if " " in definition else definition]
     goal = f"{ROOT}/app/{build.binary or service.name}"
-    return run(
+    yield run(
         "go", "build", "-trimpath", "-buildvcs=false", "-tags", tags,
         "-ldflags", " ".join(linker), "-o", goal, build.package,
     )  # fmt: skip
+    yield run("check", tags, build.package)
 
 
 def final_stage(service: GoService) -> Iterator[Instruction]:

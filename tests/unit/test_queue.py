@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from goservice.loop.queue import ClosedError, Queue
+from goservice.loop.queue import SENDING_AT_ONCE, SENDING_EACH, ClosedError, Queue
 from goservice.metrics import Metrics
 
 
@@ -72,6 +72,59 @@ def test_a_delayed_key_that_comes_due_while_busy_runs_afterwards() -> None:
     assert q.take() is None
     q.done("a")
     assert q.take() == "a"
+
+
+def sending_passes(q: Queue[str], clock: Clock, seconds: int) -> list[float]:
+    """When a key has a pass whose every pass sends something, and is undone at once."""
+    at = []
+    end = clock.now + seconds
+    q.add("a")
+    while clock.now < end:
+        if q.take() == "a":
+            at.append(clock.now)
+            q.sends("a")
+            q.sends("a")
+            q.add("a")
+            q.done("a")
+        else:
+            clock.now += 1
+    return at
+
+
+def test_who_keeps_sending_is_slowed_down_and_others_are_not() -> None:
+    clock = Clock()
+    q = queue(clock)
+    at = sending_passes(q, clock, 3590)
+    assert at[: SENDING_AT_ONCE + 1] == [1000.0] * SENDING_AT_ONCE + [1000.0 + SENDING_EACH]
+    assert len(at) <= SENDING_AT_ONCE + 3600 / SENDING_EACH
+    q.add("b")
+    assert q.take() == "b"
+    q.add_after("a", 1)
+    clock.now += 2
+    assert q.take() is None, "a delay of its own does not come before its turn"
+
+
+def test_who_has_rested_may_send_as_much_again_and_is_forgotten() -> None:
+    clock = Clock()
+    q = queue(clock)
+    sending_passes(q, clock, 60)
+    clock.now += SENDING_AT_ONCE * SENDING_EACH + 60
+    at = sending_passes(q, clock, 10)
+    assert len(at) == SENDING_AT_ONCE
+    clock.now += 10_000
+    q.add("b")
+    q.take()
+    q.sends("b")
+    q.done("b")
+    assert list(q._paid_at) == ["b"]
+
+
+def test_passes_that_send_nothing_are_never_slowed_down() -> None:
+    q = queue()
+    for _ in range(1000):
+        q.add("a")
+        assert q.take() == "a"
+        q.done("a")
 
 
 def test_backoff_doubles_to_five_minutes_and_is_forgotten() -> None:

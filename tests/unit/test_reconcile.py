@@ -12,7 +12,10 @@ import pytest
 from goservice import errors, names
 from goservice.api import resource
 from goservice.api.conditions import Type
+from goservice.decide import attempts, pending_build
+from goservice.decide.observed import Lookup
 from goservice.errors import GitUnavailable
+from goservice.loop import lookups
 from goservice.manifest import find_condition
 from goservice.metrics import Metrics
 from goservice.objects import children
@@ -130,8 +133,9 @@ async def test_the_cap_holds_across_services() -> None:
     await lab.settle()
     await lab.settle(OTHER)
     assert len(lab.world.all("Job")) == 1
-    assert lab.operator.next_waiting() == [OTHER]
+    assert lab.operator.next_waiting() == [], "nobody is woken in vain"
     lab.finish_build()
+    assert lab.operator.next_waiting() == [OTHER]
     await lab.settle(OTHER)
     assert len(lab.world.all("Job")) == 2
 
@@ -144,7 +148,6 @@ async def test_who_leaves_the_queue_makes_room_and_wakes_the_next(way: str) -> N
     lab.submit("third")
     for key in (KEY, OTHER, THIRD):
         await lab.settle(key)
-    assert lab.operator.next_waiting() == [OTHER]
     if way == "deleted":
         lab.world.remove("GoService", *OTHER)
     else:
@@ -188,6 +191,112 @@ async def test_a_build_that_cannot_be_started_gives_its_place_to_who_waits() -> 
     await lab.settle()
     await lab.settle(OTHER)
     assert [j["metadata"]["labels"][names.SERVICE] for j in lab.world.all("Job")] == ["other"]
+
+
+async def test_a_build_that_cannot_start_gives_its_place_away_and_takes_it_again() -> None:
+    lab = Lab(one_place())
+    lab.submit()
+    lab.submit("other")
+    await lab.settle()
+    await lab.settle(OTHER)
+    lab.now += timedelta(seconds=61)
+    await lab.settle()
+    assert lab.woken == [OTHER], "its pod is not there for a minute"
+    lab.start()
+    await lab.settle(OTHER)
+    assert len(lab.world.all("Job")) == 1, "a new process knows nothing of it yet"
+    await lab.settle()
+    await lab.settle(OTHER)
+    assert len(lab.world.all("Job")) == 2
+    lab.submit("third")
+    await lab.settle(THIRD)
+    assert lab.ready(THIRD) == ("Unknown", "BuildQueued")
+
+
+async def test_of_a_service_that_is_refused_nobody_is_asked() -> None:
+    access = f.SETTINGS.git.model_copy(update={"allowed_hosts": ("git.example.org",)})
+    lab = Lab(f.SETTINGS.model_copy(update={"git": access}))
+    lab.submit()
+    await lab.settle()
+    assert lab.ready() == ("False", "ForbiddenByPlatform")
+    assert lab.git.wanted == set()
+
+
+async def test_a_crowd_of_pods_that_name_a_build_is_no_hot_loop() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    (job,) = lab.world.all("Job")
+    for number in range(12):
+        pod = f.pod(job, init=[{"name": "fetch", "state": {"waiting": {"reason": "ErrImagePull"}}}])
+        pod["metadata"] = {
+            **pod["metadata"], "name": f"forged-{number}", "labels": job["metadata"]["labels"],
+        }  # fmt: skip
+        for server_owned in ("uid", "creationTimestamp"):
+            pod["metadata"].pop(server_owned, None)
+        lab.world.add(pod)
+    for seconds in (16, 61):
+        lab.now += timedelta(seconds=seconds)
+        waits = [await lab.operator.reconcile(KEY) for _ in range(4)]
+        assert 0.0 not in waits[1:], "asked once, then it waits"
+
+
+async def test_a_build_s_end_is_found_among_a_thousand_pods_and_one_is_kept() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.settle()
+    lab.finish_build()
+    [pod] = lab.world.all("Pod")
+    lab.cache.drop("Pod", pod)
+    for number in range(1000):
+        lab.world.add(
+            {
+                **pod,
+                "metadata": {
+                    "namespace": "shop",
+                    "name": f"p{number}",
+                    "labels": pod["metadata"]["labels"],
+                },
+                "spec": {"x": "y" * 1000},
+            }
+        )
+    lab.cache.listing("Pod").end()
+    assert await lab.operator.reconcile(KEY) == 0.0
+    [found] = lab.operator._memory[KEY].lookups.values()
+    assert [one["metadata"]["name"] for one in found] == [pod["metadata"]["name"]]
+    await lab.settle()
+    assert lab.ready() == ("Unknown", "RollingOut")
+
+
+def test_all_questions_of_one_pass_are_remembered() -> None:
+    """Else the answer to one pushes another out, and both are asked for ever."""
+    of_a_build = (1 + attempts.MOST_PODS) * len(pending_build.LOOKS)
+    assert of_a_build + len(("ends", "pods", "events")) <= lookups.REMEMBERED
+
+
+def test_an_older_look_at_the_same_pods_is_let_go() -> None:
+    kept: dict[Lookup, tuple[Any, ...]] = {}
+    pods = [Lookup("Pod", "shop", label_selector="a=b", occasion=str(n)) for n in range(5)]
+    for one in (
+        *pods,
+        Lookup("Event", "shop", occasion="1"),
+        Lookup("Event", "shop", occasion="2"),
+    ):
+        lookups.remember(kept, one, ())
+    assert [one.occasion for one in kept] == ["4", "1", "2"]
+
+
+async def test_forged_jobs_hold_no_place() -> None:
+    lab = Lab(one_place())
+    for number, owner in enumerate(([], [{"uid": "forged", "controller": True}])):
+        forged = f.job(f.service(), attempt=number + 7)
+        forged["metadata"] |= {"ownerReferences": owner, "namespace": "shop"}
+        forged["metadata"].pop("uid")
+        forged["spec"]["suspend"] = True
+        lab.world.add(forged)
+    lab.submit("other")
+    await lab.settle(OTHER)
+    assert lab.ready(OTHER) == ("Unknown", "Building")
 
 
 async def test_a_foreign_object_is_reported_and_left_alone() -> None:
@@ -534,3 +643,18 @@ async def test_a_failed_build_is_counted_by_its_reason() -> None:
     [recorded] = lab.status()["history"]
     assert recorded["outcome"] != "Succeeded"
     assert lab.counted()[f"Failed {recorded['outcome']}"] == 1
+
+
+async def test_what_another_manager_wrote_into_the_status_is_written_over_once() -> None:
+    lab = Lab()
+    lab.submit()
+    await lab.serve()
+    lab.world.set_status(
+        "GoService", *KEY, {**lab.status(), "warnings": [{"field": "a"}], "odd": 1}
+    )
+    await lab.operator.reconcile(KEY)
+    before = len(lab.world.writes)
+    for _ in range(3):
+        lab.now += timedelta(hours=1)
+        await lab.operator.reconcile(KEY)
+    assert lab.world.writes[before:] == []

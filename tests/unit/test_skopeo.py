@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +58,43 @@ def test_what_skopeo_did_not_say_is_left_open(log: str) -> None:
 
 
 def test_the_command_line_holds_no_credentials_and_keeps_the_digest() -> None:
-    plain = skopeo.arguments("/kaniko/out/oci", "a/b:1", authfile="", insecure=False)
-    assert plain[0] == "copy"
-    assert "--preserve-digests" in plain
-    assert plain[-2:] == ["oci:/kaniko/out/oci", "docker://a/b:1"]
-    assert not [word for word in plain if "tls-verify" in word or "authfile" in word]
-    full = skopeo.arguments("/l", "a/b:1", authfile="/push-x/config.json", insecure=True)
-    assert {"--dest-tls-verify=false", "--authfile=/push-x/config.json"} <= set(full)
+    plain = skopeo.arguments(
+        "/kaniko/out/oci", "r:5000/a/b:1", report="/r", authfile="", insecure=False
+    )
+    assert plain[1:] == ["/r", "oci:/kaniko/out/oci", "docker://r:5000/a/b:1", "", ""]
+    full = skopeo.arguments(
+        "/l", "a/b:1", report="/r", authfile="/push-x/config.json", insecure=True
+    )
+    assert full[-2:] == ["plain", "/push-x/config.json"]
+    shell, _, program, _ = skopeo.command()
+    assert shell == "sh"
+    assert "--preserve-digests" in program
+
+
+@pytest.mark.parametrize(
+    ("log", "refused"),
+    [
+        ("uploading manifest 1 to r/a: denied: x", True),
+        ("uploading manifest 1 to r/a: unknown: 'a:1' configured as immutable.", True),
+        (
+            "uploading manifest 1 to r/a: received unexpected HTTP status: 412 Precondition Failed",
+            True,
+        ),
+        (
+            "uploading manifest 1 to r/a: received unexpected HTTP status: 503 Service Unavailable",
+            False,
+        ),
+        ("uploading manifest 1 to r/denied: unauthorized: authentication required", False),
+        ("uploading manifest immutable to r/a: EOF", False),
+        (
+            "trying to reuse blob sha256:0 at destination: checking whether it exists: denied: x",
+            False,
+        ),
+        ("initiating layer upload to /v2/a/blobs/uploads/ in r: denied: x", False),
+    ],
+)
+def test_a_refused_tag_is_told_from_a_refused_push(log: str, refused: bool) -> None:
+    """By grep, as in the push container."""
+    line = f'level=fatal msg="writing manifest: {log}"'
+    ended = subprocess.run(["grep", "-Eq", skopeo.TAG_REFUSED], input=line, text=True, check=False)
+    assert (ended.returncode == 0) == refused

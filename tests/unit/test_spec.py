@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from goservice import quantity, settings
 from goservice.api import build, fields, parsing, resource
 from goservice.api.container import Resources
 from goservice.errors import InvalidSpec, SettingsError
+from goservice.objects.job import build_job
 from tests.support import corpus, factories
 
 
@@ -179,6 +181,31 @@ def test_the_file_is_named_by_the_environment(tmp_path: Path) -> None:
             {"GOSERVICE_BUILDS__MODULE_PROXY": "https://u:p@proxy.example.com"},
             "builds.moduleProxy: value error, must not carry user or password",
         ),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__POD_LABELS": "{goservice.dev/service: x}"},
+            "builds.podLabels: value error, 'goservice.dev/service' is written by the operator",
+        ),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__POD_LABELS": "{team: 'a b'}"},
+            "builds.podLabels: value error, 'team' must be at most 63 letters",
+        ),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__POD_ANNOTATIONS": "{'a b': x}"},
+            "builds.podAnnotations: value error, 'a b' is no key",
+        ),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__STEP_RESOURCES__TOOLCHAIN": "{limit: {cpu: 1}}"},
+            "builds.stepResources.toolchain.limit: is not a setting",
+        ),
+        (
+            FILE,
+            {"GOSERVICE_BUILDS__MAX_CONCURRENT_PER_NAMESPACE": "0"},
+            "maxConcurrentPerNamespace: ",
+        ),
         ("images: [", {}, "is not YAML"),
         ("just text", {}, "must be a mapping"),
         ("{}", {}, "images: field required"),
@@ -190,6 +217,45 @@ def test_wrong_settings_refuse_to_start(
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, text, **environment)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("builds", "namespaces", "here"),
+    [
+        ({}, [], 5),
+        ({"maxConcurrent": 1}, [], 1),
+        ({"maxConcurrent": 5}, [], 3),
+        ({"maxConcurrent": 5}, ["shop"], 5),
+        ({"maxConcurrentPerNamespace": 2}, ["shop"], 2),
+        ({"maxConcurrent": 3, "maxConcurrentPerNamespace": 9}, [], 3),
+    ],
+)
+def test_a_namespace_has_half_of_the_builds_unless_it_is_alone(
+    tmp_path: Path, builds: dict[str, int], namespaces: list[str], here: int
+) -> None:
+    environment = {
+        "GOSERVICE_BUILDS__" + re.sub("([A-Z])", r"_\1", key).upper(): str(value)
+        for key, value in builds.items()
+    }
+    loaded = load(tmp_path, **environment, GOSERVICE_NAMESPACES=str(namespaces))
+    assert loaded.builds_of_a_namespace == here
+
+
+def test_build_pods_have_the_platform_s_labels_and_no_sidecars() -> None:
+    builds = factories.SETTINGS.builds.model_copy(
+        update={"pod_labels": {"team": "builds"}, "pod_annotations": {"example.com/a": "b"}}
+    )
+    platform = factories.SETTINGS.model_copy(update={"builds": builds})
+    made = build_job(
+        factories.service(), platform, factories.COMMIT, "0123456789", attempt=1, notes={}
+    )
+    metadata = made["spec"]["template"]["metadata"]
+    assert metadata["labels"]["team"] == "builds"
+    assert metadata["annotations"]["example.com/a"] == "b"
+    for place in ("labels", "annotations"):
+        assert metadata[place]["sidecar.istio.io/inject"] == "false"
+        assert metadata[place]["linkerd.io/inject"] == "disabled"
+    assert metadata["labels"].items() >= made["metadata"]["labels"].items()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

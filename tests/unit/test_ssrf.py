@@ -266,7 +266,7 @@ async def test_a_redirect_leads_nowhere(location: str, connected: list[str]) -> 
         server("127.0.0.2", location, second) as (port, first),
     ):
         git = asking(networks=("127.0.0.0/8",))
-        with pytest.raises(errors.SourceForbidden) as refused:
+        with pytest.raises(errors.SourceUnfit) as refused:
             await git.resolve(f"http://public.example.com:{port}/a.git", None)
         await git.close()
     assert connected == ["127.0.0.2"]

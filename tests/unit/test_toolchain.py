@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from goservice.api.conditions import Reason
-from goservice.build import kaniko, toolchain
+from goservice.build import dockerfile, kaniko, toolchain
 from goservice.build.inputs import inputs_hash
-from goservice.settings import Settings
+from goservice.settings import Compute, Settings, StepCompute
 from tests.support import factories as f
 
 GO = Path(__file__).with_name("fake-go.sh").read_text()
@@ -118,6 +119,39 @@ def test_without_a_cache_nothing_runs_as_root_but_the_engine() -> None:
     assert step["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_a_platform_may_size_the_toolchain_by_itself() -> None:
+    user = {"resources": {"limits": {"memory": "9Gi"}}}
+    as_build = pod(resources=user["resources"])["initContainers"]
+    assert as_build[1]["resources"] == as_build[2]["resources"]
+    own = {"requests": {"cpu": "250m"}, "limits": {"cpu": "1", "memory": "2Gi"}}
+    sized = platform(step_resources=StepCompute(limits={"cpu": "1"}, toolchain=Compute(**own)))
+    fetch, toolchain_step, build = pod(sized, resources=user["resources"])["initContainers"]
+    assert toolchain_step["resources"] == own
+    assert build["resources"]["limits"]["memory"] == "9Gi"
+    assert fetch["resources"]["limits"] == {"cpu": "1"}
+
+
+@pytest.mark.parametrize("cache", [{}, {"cache": {"claimName": "go-caches"}}], ids=str)
+@pytest.mark.parametrize("volume", ["Copy", "Image"])
+@pytest.mark.parametrize("place", ["Mounted", "Image"])
+def test_a_platform_can_limit_every_container_of_a_build(
+    place: str, volume: str, cache: dict[str, Any]
+) -> None:
+    """So a quota that counts limits.cpu, and a LimitRange with a ratio, can be met by settings alone."""
+    limited = platform(
+        toolchain_volume=volume,
+        resources=Compute(requests={"cpu": "500m"}, limits={"cpu": "2", "memory": "4Gi"}),
+        step_resources=StepCompute(
+            requests={"cpu": "50m"}, limits={"cpu": "200m", "memory": "1Gi"}
+        ),
+    )
+    made = pod(limited, toolchain=place, **cache)
+    for container in made["initContainers"] + made["containers"]:
+        assert set(container["resources"]["limits"]) == {"cpu", "memory"}, container["name"]
+    bare = pod(platform(resources=Compute()), toolchain=place, **cache)
+    assert "cpu" not in bare["containers"][0]["resources"]["limits"]
+
+
 def test_neither_toolchain_nor_cache_is_an_input() -> None:
     """The image that comes out is the same."""
     plain = inputs_hash(f.service(), f.SETTINGS, f.COMMIT)
@@ -147,9 +181,22 @@ class Room:
     def upgrade(self, version: str) -> None:
         (self.goroot / "VERSION").write_text(version)
 
-    def run(self, pod_name: str = "a", **build: Any) -> str:
+    @property
+    def go(self) -> Path:
+        """The Go that the build sees."""
+        return self.service / "go" / "usr" / "local" / "go"
+
+    def kept(self) -> list[Path]:
+        """The folders of versions and architectures."""
+        return sorted(p for p in self.image.iterdir() if p.name.startswith("go-version-"))
+
+    def run(self, pod_name: str = "a", architecture: str = "amd64", **build: Any) -> str:
         step = toolchain.containers(f.service(build=build), f.SETTINGS)[0]
-        places = {"/cache/image": self.image, "/cache/service": self.service}
+        places = {
+            "/cache/image": self.image,
+            "/cache/service": self.service,
+            "/toolchain": self.image,
+        }
         arguments = [str(places.get(word, word)) for word in step["args"]]
         # Files are given to the build's user, which takes root: here they stay whose they are.
         script = step["command"][2].replace("chown ", "true ")
@@ -159,6 +206,7 @@ class Room:
                 "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
                 "FAKE_GOROOT": str(self.goroot),
                 "HOSTNAME": pod_name,
+                "FAKE_ARCH": architecture,
             },
             capture_output=True,
             text=True,
@@ -180,7 +228,7 @@ def test_the_first_build_of_a_claim_compiles_the_standard_library_and_no_other(
     room = Room(tmp_path)
     assert "Compiling the standard library" in room.run(cache=CACHE)
     assert (room.service / "build" / "object").read_text() == "object\n"
-    assert (room.image / "usr" / "local" / "go" / "bin" / "go").read_text() == "go"
+    assert (room.go / "bin" / "go").read_text() == "go"
     (room.service / "build" / "mine").write_text("kept")
     assert room.run(cache=CACHE) == ""
     assert (room.service / "build" / "mine").read_text() == "kept"
@@ -194,13 +242,16 @@ def test_the_first_build_of_a_claim_compiles_the_standard_library_and_no_other(
 def test_a_newer_go_under_the_same_name_takes_the_place_of_the_older_one(tmp_path: Path) -> None:
     room = Room(tmp_path)
     room.run(cache=CACHE)
-    before = (room.image / "usr").resolve()
+    (old,) = room.kept()
+    first = room.service
+    room.service = tmp_path / "another"
+    room.service.mkdir()
     room.upgrade("go1.27.1")
     room.run(cache=CACHE)
-    assert (room.image / "usr" / "local" / "go" / "VERSION").read_text() == "go1.27.1"
-    assert before.exists(), "a build that runs keeps the one that it has begun with"
+    assert (room.go / "VERSION").read_text() == "go1.27.1"
+    running = first / "go" / "usr" / "local" / "go" / "VERSION"
+    assert running.read_text() == "go1.27.0", "a build that runs keeps the one it has begun with"
     assert room.compiled() == 2
-    old = before.parent
     os.utime(old, (0, 0))
     room.run(cache=CACHE)
     assert not old.exists(), "after a day it goes"
@@ -223,6 +274,143 @@ def test_of_two_builds_at_once_the_first_one_wins_and_nothing_half_made_is_left(
     assert sorted(p.name for p in room.image.iterdir()) == made
 
 
+def test_of_three_builds_at_once_on_a_new_claim_one_compiles_and_the_others_wait(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path)
+    (tmp_path / "bin" / "go").write_text(GO.replace("echo object", "sleep 3; echo object"))
+    rooms = []
+    for number in range(3):
+        other = Room.__new__(Room)
+        other.__dict__.update(room.__dict__, service=tmp_path / f"service-{number}")
+        other.service.mkdir()
+        rooms.append(other)
+    with ThreadPoolExecutor(3) as pool:
+        told = list(pool.map(lambda at: at[1].run(f"pod-{at[0]}", cache=CACHE), enumerate(rooms)))
+    assert room.compiled() == 1
+    assert sum("Another build compiles" in text for text in told) == 2
+    assert all((other.service / "build" / "object").exists() for other in rooms)
+    assert not [p for p in room.image.iterdir() if p.name.startswith(("lock-", "new-"))]
+
+
+def test_nobody_waits_for_a_build_that_is_dead(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    lock = room.image / "lock-go-version-go1.27.0-linux-amd64"
+    lock.mkdir()
+    os.utime(lock, (0, 0))
+    assert "Compiling the standard library" in room.run(cache=CACHE)
+    assert not lock.exists()
+
+
+def test_a_build_that_fails_to_compile_lets_the_next_one_try(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    (tmp_path / "bin" / "go").write_text(GO.replace("echo object", "exit 1; echo object"))
+    with pytest.raises(subprocess.CalledProcessError):
+        room.run(cache=CACHE)
+    assert not [p for p in room.image.iterdir() if p.name.startswith("lock-")]
+
+
+def test_a_build_that_can_make_no_lock_waits_for_nobody(tmp_path: Path) -> None:
+    """Where the claim is full or read-only the reason is told at once, not after five minutes."""
+    room = Room(tmp_path)
+    mkdir = room.root / "bin" / "mkdir"
+    mkdir.write_text('#!/bin/sh\ncase "$1" in */lock-*) exit 1 ;; esac\nexec /bin/mkdir "$@"\n')
+    mkdir.chmod(0o755)
+    told = room.run(cache=CACHE)
+    assert "waits" not in told
+    assert room.compiled() == 1
+
+
+# --- two architectures ----------------------------------------------------------------------------
+
+
+def test_builds_of_two_architectures_share_a_claim_and_nothing_that_only_one_can_run(
+    tmp_path: Path,
+) -> None:
+    room = Room(tmp_path)
+    room.run("a", cache=CACHE)
+    (room.service / "build" / "mine").write_text("of amd64")
+    other = tmp_path / "another"
+    other.mkdir()
+    mine, room.service = room.service, other
+    assert "Compiling the standard library" in room.run("b", "arm64", cache=CACHE)
+    assert [p.name.rpartition("-")[2] for p in room.kept()] == ["amd64", "arm64"]
+    assert "arm64" in str((other / "go").readlink())
+    assert "amd64" in str((mine / "go").readlink()), "a build that runs keeps its own"
+
+    room.service = mine
+    assert "cache begins" in room.run("c", "arm64", cache=CACHE)
+    assert not (mine / "build" / "mine").exists()
+    assert (mine / "build" / "object").exists()
+    assert room.run("d", "amd64", cache=CACHE) == "", "what was compiled before is there"
+    assert (mine / "build" / "mine").read_text() == "of amd64"
+    assert room.compiled() == 2
+
+
+def test_an_older_go_of_another_architecture_stays(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    room.run("a", "arm64", cache=CACHE)
+    room.upgrade("go1.27.1")
+    for left in ("new-dead", "lock-go-version-go1.26.0-linux-amd64"):
+        (room.image / left).mkdir()
+    for old in room.image.iterdir():
+        os.utime(old, (0, 0))
+    room.run("b", "amd64", cache=CACHE)
+    assert [p.name for p in room.image.iterdir() if p.name.endswith("arm64")] == [
+        "go-version-go1.27.0-linux-arm64"
+    ]
+    assert not (room.image / "new-dead").exists()
+    assert sorted(p.name for p in room.image.iterdir() if not p.is_symlink()) == [
+        "go-version-go1.27.0-linux-arm64",
+        "go-version-go1.27.1-linux-amd64",
+    ]
+
+
+def test_builds_of_two_architectures_do_not_wait_for_one_another(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    (room.image / "lock-go-version-go1.27.0-linux-arm64").mkdir()
+    assert "waits" not in room.run("a", "amd64", cache=CACHE)
+
+
+def test_a_claim_of_an_older_operator_keeps_what_it_has(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    version = "go-version-go1.27.0-linux-amd64"
+    (room.image / version / "std").mkdir(parents=True)
+    (room.image / version / "usr").mkdir()
+    (room.image / "usr").symlink_to(f"{version}/usr")
+    (room.service / "build").mkdir()
+    (room.service / "build" / "mine").write_text("kept")
+    (room.service / "begun").write_text(f"{version}\n")
+    assert room.run("a", cache=CACHE) == ""
+    assert (room.service / "build" / "mine").read_text() == "kept"
+    assert (room.service / "build").is_symlink()
+    room.run("b", "arm64", cache=CACHE)
+    assert not (room.service / "build" / "mine").exists()
+    room.run("c", cache=CACHE)
+    assert (room.service / "build" / "mine").read_text() == "kept"
+    assert room.compiled() == 1
+
+
+def test_the_build_takes_the_go_of_its_own_architecture(tmp_path: Path) -> None:
+    """With a claim by a link that is made when the node is known; else there is only one."""
+    room = Room(tmp_path)
+    room.run(cache=CACHE)
+    first, second = toolchain.PATH.split(":")
+    assert first == f"{toolchain.GOCACHE}/go{second.removeprefix(toolchain.MOUNT)}"
+    assert (room.service / first.removeprefix(f"{toolchain.GOCACHE}/")).is_dir()
+    assert not (room.image / second.removeprefix(f"{toolchain.MOUNT}/")).exists()
+    assert (room.image / "etc" / "ssl" / "certs").is_dir(), "which any architecture's are"
+
+
+def test_a_cache_changes_no_dockerfile() -> None:
+    """So it reaches no image. A build without one finds nothing at the first place and takes the second."""
+    texts = {
+        dockerfile.render(f.service(build=build), f.SETTINGS, f.COMMIT, "0" * 10)
+        for build in ({}, {"cache": CACHE}, {"cache": {"size": "5Gi"}})
+    }
+    assert len(texts) == 1
+
+
 def test_what_another_build_renames_meanwhile_ends_no_build(tmp_path: Path) -> None:
     """busybox's find fails so where a link that it has seen is gone when it looks."""
     room = Room(tmp_path)
@@ -238,7 +426,8 @@ def test_what_another_build_renames_meanwhile_ends_no_build(tmp_path: Path) -> N
 def test_without_a_mounted_toolchain_only_caches_are_kept(tmp_path: Path) -> None:
     room = Room(tmp_path)
     room.run(cache=CACHE, toolchain="Image")
-    assert not (room.image / "usr").exists()
+    assert not list(room.image.rglob("usr"))
+    assert not (room.service / "go").is_symlink()
     assert (room.service / "build" / "object").exists()
 
 

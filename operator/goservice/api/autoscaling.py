@@ -121,7 +121,7 @@ class LabelExpression(Model):
     """The label."""
     operator: LabelOperator
     """How its value relates to `values`."""
-    values: Annotated[list[LabelValue], listing(max_length=32)] | None = None
+    values: Annotated[list[LabelValue], listing(max_length=16)] | None = None
     """The values."""
 
 
@@ -139,7 +139,7 @@ class LabelSelector(Model):
 
     match_labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=16)] | None = None
     """Labels and their values."""
-    match_expressions: Annotated[list[LabelExpression], listing(max_length=16)] | None = None
+    match_expressions: Annotated[list[LabelExpression], listing(max_length=4)] | None = None
     """Further requirements."""
 
 

@@ -43,14 +43,18 @@ class Base(StrEnum):
     CUSTOM = "Custom"
 
 
+_NOT_THERE = "etc|proc|sys|dev|tmp|var/run|kaniko|gocache|toolchain"
+"""Below / : what a build leaves out of the image, and what a volume hides when it runs."""
+
+
 class CopiedFile(Model):
     """A file or folder of the repository that goes into the image."""
 
     rules = (
         Rule(
-            "!(self.to == '/etc' || self.to.startsWith('/etc/') || self.to == '/proc' || self.to.startsWith('/proc/'))",
-            "must not be below /etc or /proc",
-            lambda self: not re.fullmatch(r"/(etc|proc)(/.*)?", self.to),
+            f"!self.to.matches('^/({_NOT_THERE})(/|$)')",
+            "must not be below /etc, /proc, /sys, /dev, /tmp, /var/run, /kaniko, /gocache or /toolchain: it would not be there",
+            lambda self: not re.match(rf"/({_NOT_THERE})(/|\Z)", self.to),
             path="to",
         ),
     )
@@ -58,7 +62,7 @@ class CopiedFile(Model):
     source: RepositoryPath = Field(alias="from")
     """The file or folder, relative to the repository's root. A folder's contents go into `to`."""
     to: AbsolutePath
-    """Where it goes in the image: an absolute path, not below /etc or /proc."""
+    """Where it goes in the image: an absolute path, not below /etc, /proc, /sys, /dev, /tmp (a volume of the pod), /var/run, /kaniko, /gocache or /toolchain (left out of images)."""
 
 
 class Variable(Model):
@@ -172,7 +176,7 @@ class Build(Model):
     ] = []
     """Packages of the builder's distribution (Alpine or Debian) that are installed before the build. tzdata also puts the zone's file into the image."""
     package_mirror: Annotated[MirrorURL | None, Reaches.IMAGE] = None
-    """A mirror to install packages from: an http(s) URL that takes the place of the distribution's. Needs packages."""
+    """A mirror to install packages from: an http(s) URL. It takes the place of as much of the distribution's as it names: the host, the folder (/alpine, /debian), an Alpine release (/alpine/v3.24), or a repository of it (/alpine/v3.24/main), which is then the only one. Needs packages."""
     files: Annotated[
         list[CopiedFile],
         listing(("to",), max_length=32),
@@ -203,6 +207,6 @@ class Build(Model):
     resources: Annotated[Resources | None, Reaches.NOTHING] = None
     """Requests and limits of the build. The platform's if left out."""
     timeout_seconds: Annotated[int, Field(ge=60, le=86400), Reaches.NOTHING] = 1800
-    """Seconds after which a build is stopped."""
+    """Seconds after which a build is stopped, from when a node has its pod: what it waits for a node does not count."""
     history: Annotated[History, Reaches.NOTHING] = History()
     """How many finished builds are kept."""

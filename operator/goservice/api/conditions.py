@@ -71,6 +71,10 @@ class Type(StrEnum):
         "Available",
         "Enough pods serve, of whichever version.",
     )
+    SUSPENDED = (
+        "Suspended",
+        "Only while True: spec.suspend is true. Ready is there beside it only where it was True.",
+    )
     AUTOSCALED = (
         "Autoscaled",
         "The autoscaler works. Absent without autoscaling.",
@@ -164,6 +168,18 @@ class Reason(StrEnum):
         "The rollout has not moved for rollout.progressDeadlineSeconds.",
         "Read what the message says of the pods. The old version serves on; correct the spec or push a commit.",
     )
+    PODS_FAILING = (
+        "PodsFailing",
+        After.STOP,
+        "The version that served has had no ready pod for 30 s.",
+        "Read what the message says of the pods. It goes back to Serving by itself once one is ready.",
+    )
+    PAUSED = (
+        "Paused",
+        After.STOP,
+        "Somebody has paused the Deployment: the new version is not rolled out.",
+        "`kubectl rollout resume deployment/NAME`.",
+    )
     REVISION_NOT_FOUND = (
         "RevisionNotFound",
         After.STOP,
@@ -185,8 +201,8 @@ class Reason(StrEnum):
     UNSAFE_SOURCE = (
         "UnsafeSource",
         After.STOP,
-        "The repository or its address is not safe to fetch; the message says why.",
-        "Mend what the message names: a link that leads out of the repository, an address that redirects.",
+        "The repository cannot be taken as it is; the message says why.",
+        "Mend what the message names: a link that leads out of the repository, a file in Git LFS, an address that redirects, a kind of server or repository that is not supported.",
     )
     NO_GO_MOD = (
         "NoGoMod",
@@ -259,6 +275,12 @@ class Reason(StrEnum):
         After.RETRY,
         "The build's node went away; tried again.",
         "Wait.",
+    )
+    NOT_STARTED = (
+        "NotStarted",
+        After.RETRY,
+        "The build's pod could not start within its time; tried again.",
+        "Read what the message says it waited for: a node with room, a Secret, a claim.",
     )
     DISK_FULL = (
         "DiskFull",

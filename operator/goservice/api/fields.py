@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -101,6 +102,10 @@ class Text:
     """Characters at the most."""
     allowed: str
     """What the text must be, in words."""
+    never: str = ""
+    """A regular expression that no part of the text may match, in the same syntax; empty: none."""
+    letters: str = ""
+    """A character class of what the text may hold, so that an error names what it may not."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -110,22 +115,35 @@ class Text:
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
+        rule = f"self.{matches(self.pattern)}"
+        if self.never:
+            rule += f" && !self.{matches(self.never, whole=False)}"
         return {
             "type": "string",
             "maxLength": self.longest,
-            "x-kubernetes-validations": [
-                {"rule": f"self.{matches(self.pattern)}", "message": f"must be {self.allowed}"}
-            ],
+            "x-kubernetes-validations": [{"rule": rule, "message": f"must be {self.allowed}"}],
         }
 
     def _check(self, value: str) -> str:
         if len(value) > self.longest:
             bounds = {"n": self.longest, "m": len(value)}
             raise PydanticCustomError("text", "must be at most {n} characters, has {m}", bounds)
-        if not re.fullmatch(self.pattern, value):
-            words = {"allowed": self.allowed, "value": shown(value)}
-            raise PydanticCustomError("text", "must be {allowed}, not {value}", words)
+        unfit = self.never and re.search(self.never, value)
+        if unfit or not re.fullmatch(self.pattern, value):
+            words = {"allowed": self.allowed, "value": shown(value), "why": self._why(value)}
+            raise PydanticCustomError("text", "must be {allowed}, not {value}{why}", words)
         return value
+
+    def _why(self, value: str) -> str:
+        """What of a value does not fit, where that can be told in a word."""
+        odd = next((c for c in value if self.letters and not re.match(self.letters, c)), "")
+        if odd:
+            return f" (it has {shown(odd)})"
+        found = re.search(self.never, value) if self.never else None
+        if not found or found[0] in ("", value):
+            return ""
+        at_end = "ends with" if found.end() == len(value) else "has"
+        return f" (it {at_end if found.start() else 'begins with'} {shown(found[0])})"
 
 
 @dataclass(frozen=True)
@@ -137,13 +155,14 @@ class Reserved:
     """
 
 
-def matches(pattern: str) -> str:
-    """The call of CEL that tells whether a text is as a pattern has it.
+def matches(pattern: str, *, whole: bool = True) -> str:
+    """The call of CEL that tells whether a text, or a part of it, is as a pattern has it.
 
     The schema's own `pattern` would do, but for its words: "should match" and the expression.
     """
+    pattern = re.sub(r"\\u([0-9a-f]{4})", r"\\x{\1}", pattern)  # as RE2 writes it
     quote = '"' if "'" in pattern else "'"
-    return f"matches(r{quote}^({pattern})${quote})"
+    return f"matches(r{quote}{f'^({pattern})$' if whole else pattern}{quote})"
 
 
 @dataclass(frozen=True)
@@ -188,8 +207,9 @@ class NumberOrText:
         elif isinstance(value, int):
             fits = self.lowest <= value <= self.highest
         else:
-            fits = isinstance(value, str) and bool(re.fullmatch(self.pattern, value))
-        if not fits or len(str(value)) > max(self.longest, len(str(self.highest))):
+            short = isinstance(value, str) and len(value) <= self.longest
+            fits = short and bool(re.fullmatch(self.pattern, str(value)))
+        if not fits:
             words = {"allowed": self.allowed, "value": shown(value)}
             raise PydanticCustomError("text", "must be {allowed}, not {value}", words)
         return value
@@ -333,31 +353,70 @@ Digest = Annotated[
     str, Text(r"sha256:[0-9a-f]{64}", 71, "a digest: sha256: and 64 lower case hex digits")
 ]
 
+
+def _ipv6() -> str:
+    """An IPv6 address in brackets, in all its forms but those that end as IPv4 addresses do."""
+    part = "[0-9A-Fa-f]{1,4}"
+    forms = [f"({part}:){{7}}{part}", f"({part}:){{1,7}}:", f":((:{part}){{1,7}}|:)"]
+    forms += [f"({part}:){{1,{7 - n}}}(:{part}){{1,{n}}}" for n in range(1, 7)]
+    return rf"\[({'|'.join(forms)})\]"
+
+
+_URL_PART = r"\.?([A-Za-z0-9_~+-]|%[0-9A-Fa-f]{2})([A-Za-z0-9._~+-]|%[0-9A-Fa-f]{2})*"
+"""One part of a URL's path: `..`, `.` and the empty part are none."""
+
+
+def _plain_url(url: str) -> str:
+    """A URL with its scheme in lower case, as git must have it."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme.lower()}{separator}{rest}"
+
+
 GitURL = Annotated[
     str,
     Text(
-        r"https?://" + HOST + r"(/[A-Za-z0-9_~+-][A-Za-z0-9._~+-]*)+/?",
+        rf"[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?|{_ipv6()})(:[0-9]{{1,5}})?"
+        rf"(/{_URL_PART})+/?",
         512,
         "an http(s) URL of a git repository without user, password, query or '..'",
+        never=r"%(0[0-9A-Fa-f]|1[0-9A-Fa-f]|2[5EFef]|5[Cc]|7[Ff])",
+        letters=r"[A-Za-z0-9._~+:/%\[\]-]",
     ),
+    AfterValidator(_plain_url),
 ]
+
+_UNSEEN = r"\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff"
+"""Characters that nobody sees, or that turn what is seen around."""
+_OF_REVISION = rf"[^\x00-\x20{_UNSEEN}~^:?*$\[\\]"
+"""What git takes in a name, but for $: Kubernetes expands $(NAME) in a container's arguments."""
 
 Revision = Annotated[
     str,
     Text(
-        r"[A-Za-z0-9_]([A-Za-z0-9._+@-]*[A-Za-z0-9_+@-])?(/[A-Za-z0-9_]([A-Za-z0-9._+@-]*[A-Za-z0-9_+@-])?)*",
+        rf"[^\x00-\x20{_UNSEEN}~^:?*$\[\\/.-]{_OF_REVISION}*",
         200,
-        "a branch, a tag, a full commit of 40 hex digits, or refs/…",
+        "a branch, a tag, a full commit of 40 hex digits, or refs/…, as git check-ref-format has it"
+        " and without $",
+        never=r"^[-/.]|\.\.|@\{|//|/\.|\.lock/|\.lock$|[/.]$|^@$",
+        letters=_OF_REVISION,
     ),
 ]
+
+
+def _plain_path(path: str) -> str:
+    """A path without what means nothing: a leading ./ and a trailing slash."""
+    return path.removeprefix("./").rstrip("/") or "."
+
 
 RepositoryPath = Annotated[
     str,
     Text(
-        rf"\.|{SEGMENT}(/{SEGMENT})*",
+        rf"\./?|(\./)?{SEGMENT}(/{SEGMENT})*/?",
         255,
         "a path below the repository's root, without a leading / or ..",
+        letters=r"[A-Za-z0-9_@+./-]",
     ),
+    AfterValidator(_plain_path),
 ]
 
 Package = Annotated[

@@ -289,6 +289,12 @@ def _knows_the_port(name: str, way: str) -> Rule:
     )
 
 
+LONGEST_ENV = 262_144
+"""Characters of all environment variables together: each pod template of each version holds them."""
+LONGEST_ARGS = 65_536
+"""Characters of all arguments together."""
+
+
 class Spec(Model):
     """What is wanted."""
 
@@ -304,6 +310,20 @@ class Spec(Model):
             "is required unless image.digest is set",
             lambda self: self.source is not None or self.image.digest is not None,
             path="source",
+        ),
+        Rule(
+            "!has(self.env) || self.env.map(e, size(e.name) + (has(e.value) ? size(e.value) : 0)).sum()"
+            f" <= {LONGEST_ENV}",
+            f"must be at most {LONGEST_ENV} characters in all, names and values together;"
+            " put more into a ConfigMap and name it in envFrom",
+            lambda self: sum(len(e.name) + len(e.value or "") for e in self.env) <= LONGEST_ENV,
+            path="env",
+        ),
+        Rule(
+            f"!has(self.args) || self.args.map(a, size(a)).sum() <= {LONGEST_ARGS}",
+            f"must be at most {LONGEST_ARGS} characters in all; put more into a file or into env",
+            lambda self: sum(map(len, self.args)) <= LONGEST_ARGS,
+            path="args",
         ),
     )
 

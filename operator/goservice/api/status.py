@@ -112,6 +112,10 @@ class Built(Model):
     """The build's name."""
     image: ImageByDigest | None = None
     """The image that it made, if it made one."""
+    arch: Annotated[str, Field(max_length=64)] | None = None
+    """The architecture that the image is made for, such as arm64: its pods go to nodes of that one."""
+    untagged: bool | None = None
+    """Whether the registry refused the image its tag, so that its digest alone names it."""
     commit: Sha | None = None
     """The commit that it was made from."""
     built_at: Moment | None = None
@@ -133,7 +137,7 @@ class Warned(Model):
     """Something that works and should be looked at."""
 
     field: Annotated[str, Field(max_length=253)]
-    """The field of the spec."""
+    """The field that it is about: of the spec, or of an object (`Deployment: spec.…`)."""
     message: Annotated[str, Field(max_length=1024)]
     """What about it."""
 
@@ -171,5 +175,5 @@ class Status(Model):
     """The value of the annotation goservice.dev/rebuild-requested-at that was answered last."""
     last_handled_restart_at: Request | None = None
     """The value of the annotation goservice.dev/restart-requested-at that was answered last."""
-    warnings: Annotated[Annotated[list[Warned], listing(max_length=16)] | None, Reserved()] = None
-    """What works and should be looked at. Reserved: nothing writes it yet."""
+    warnings: Annotated[list[Warned], listing(max_length=16)] | None = None
+    """What works and should be looked at."""

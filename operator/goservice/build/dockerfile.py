@@ -32,10 +32,16 @@ CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of a builder stage with a mounted toolchain, after the toolchain's own: the usual one of images."""
 
-_COPY_ZONE = 'mkdir -p "$(dirname "$2")"; cp -L "$1" "$2"'
-"""$1: a zone's file; $2: its place in the image."""
-_PASSWD = f"printf '%s\\n' \"$@\" > {ROOT}/etc/passwd"
-"""$@: the lines of the image's /etc/passwd."""
+_IS_MAIN = (
+    'name="$(go list -f "{{.Name}}" -tags "$1" "$2")";\n'
+    'if [ "$name" != main ]; then\n'
+    'echo "package $2 is not a main package: it is package $name" >&2; exit 1; fi'
+)
+"""$1: build tags; $2: the package that was compiled."""
+ZONES = "/usr/share/zoneinfo"
+"""The folder of the zones' files, in the builder stage and in the image."""
+_MIRRORED = ("alpine", "debian", "debian-security", "ubuntu")
+"""Folders of mirrors that stand right behind the host in the distributions' own package lists."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,10 @@ class Values:
     packages: str
     """The command that installs packages; empty if none is asked for."""
     zone: str
-    """The command that copies the time zone's file; empty unless tzdata is installed."""
-    passwd: str
-    """The command that writes the image's /etc/passwd."""
+    """The command that copies the time zone's file, or says that Go does not know the zone; empty for UTC
+    without tzdata."""
+    accounts: str
+    """The command that writes the image's /etc/passwd and /etc/group."""
     proxy: str
     """GOPROXY."""
     module: str
@@ -77,6 +84,8 @@ class Values:
     """The command that lays out files of the repository; empty if there are none."""
     compile: str
     """The command that compiles, in exec form."""
+    check: str
+    """The command that makes sure that what was compiled is a program."""
     base: str
     """The image that the final stage stands on."""
     revision: str
@@ -137,8 +146,10 @@ def _values(service: GoService, settings: Settings, commit: str, inputs: str) ->
         certificates=toolchain.CERTIFICATES if mounted else CERTIFICATES,
         copy_certificates=build.base is not Base.CUSTOM,
         packages=_packages(build, settings),
-        zone=_zone(service) if "tzdata" in build.packages else "",
-        passwd=_shell(_PASSWD, "passwd", _accounts(service.spec.user)),
+        zone=_zone(service),
+        accounts=_shell(
+            shell.program("accounts"), "accounts", [f"{ROOT}/etc", *_accounts(service.spec.user)]
+        ),
         proxy=_quoted(build.modules.proxy or settings.builds.module_proxy),
         module=_word(SOURCE if directory == "." else f"{SOURCE}/{directory}"),
         before_source=build.modules.download is Download.BEFORE_SOURCE,
@@ -147,6 +158,7 @@ def _values(service: GoService, settings: Settings, commit: str, inputs: str) ->
         else "./go.mod ./go.su[m]",
         files=_files(build),
         compile=_compile(service, commit, inputs),
+        check=_shell(_IS_MAIN, "check", [_tags(build), build.package]),
         base=_word(_no_stage(_base(build, settings))),
         revision=_quoted(commit),
         source=_quoted(source.git.url),
@@ -170,19 +182,33 @@ def _packages(build: Build, settings: Settings) -> str:
 def _substitution(mirror: str) -> str:
     """The sed expression that points package lists at a mirror.
 
-    A mirror that ends in a release of Alpine (…/alpine/v3.24) takes the place of everything up to
-    the release, any other of scheme and host.
+    What a mirror names takes the place of as much: a repository of Alpine (…/alpine/v3.24/main) of
+    whole lines, a release (…/alpine/v3.24) of everything up to the release, any other of scheme and
+    host. A folder that the lists have too (…/alpine, …/debian) is not taken twice.
     """
     mirror = mirror.rstrip("/")
-    if re.search(r"/(v[0-9]+\.[0-9]+|edge|latest-stable)$", mirror):
-        return rf"s#https?://[^ ]+/([^/ ]+)$#{mirror}/\1#"
-    return f"s#https?://[^/ ]+#{mirror}#"
+    release = r"(v[0-9]+\.[0-9]+|edge|latest-stable)"
+    theirs = rf"https?://[^[:space:]]+/{release}"
+    if re.search(rf"/{release}/[^/]+$", mirror):
+        return rf"s#{theirs}/[^/[:space:]]+/?[[:space:]]*$#{mirror}#"
+    if re.search(rf"/{release}$", mirror):
+        return rf"s#{theirs}/([^/[:space:]]+)/?[[:space:]]*$#{mirror}/\2#"
+    host, _, folder = mirror.rpartition("/")
+    if folder in _MIRRORED and not host.endswith("/"):
+        mirror = host
+    return f"s#https?://[^/[:space:]]+#{mirror}#g"
 
 
 def _zone(service: GoService) -> str:
-    """The command that copies the zone's file, for whoever installs tzdata."""
-    place = f"/usr/share/zoneinfo/{service.spec.time_zone}"
-    return _shell(_COPY_ZONE, "zone", [place, ROOT + place])
+    """The command that sees to it that the program will find its zone."""
+    zone, build = service.spec.time_zone, service.spec.build
+    if "tzdata" in build.packages:
+        return _shell(shell.program("zone-copy"), "zone", [zone, ZONES, ROOT])
+    if zone == "UTC":
+        return ""
+    # A base of these may have the zone's file, which Go finds before its own database.
+    may_have = build.base in (Base.DISTROLESS, Base.CUSTOM)
+    return _shell(shell.program("zone-known"), "zone", [zone, "0" if may_have else "1"])
 
 
 def _accounts(user: User) -> list[str]:
@@ -209,12 +235,16 @@ def _compile(service: GoService, commit: str, inputs: str) -> str:
     for variable in build.variables:
         value = names.expand(variable.value, service, commit, inputs)
         linker += ["-X", _linked(f"{variable.name}={value}")]
-    tags = ["timetzdata", *(tag for tag in build.tags if tag != "timetzdata")]
     words = [
-        "go", "build", "-trimpath", "-buildvcs=false", "-tags", ",".join(tags),
+        "go", "build", "-trimpath", "-buildvcs=false", "-tags", _tags(build),
         "-ldflags", " ".join(linker), "-o", f"{ROOT}/app/{_binary(service)}", build.package,
     ]  # fmt: skip
     return json.dumps(words)
+
+
+def _tags(build: Build) -> str:
+    """The build tags, as go takes them."""
+    return ",".join(["timetzdata", *(tag for tag in build.tags if tag != "timetzdata")])
 
 
 def _linked(definition: str) -> str:

@@ -26,6 +26,7 @@ FETCH_REPORTS = frozenset(
         Reason.UNSAFE_SOURCE,
         Reason.NO_GO_MOD,
         Reason.NO_MAIN_PACKAGE,
+        Reason.COMPILE_FAILED,
         Reason.GO_VERSION_TOO_OLD,
         Reason.OUT_OF_MEMORY,
         Reason.DISK_FULL,
@@ -48,6 +49,8 @@ class Fetched:
     """The first line of its message."""
     go: str = ""
     """The module's go line, such as 1.26."""
+    arch: str = ""
+    """The architecture that the program is made for, such as arm64: that of the node that built it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,10 @@ class Running:
     """The builder image, if the node cannot pull it."""
     missing_claim: str = ""
     """The claim for the caches, if there is none of its name."""
+    begun: bool = False
+    """Whether any of its containers has ever run."""
+    scheduled: str = ""
+    """When its pod got a node, RFC 3339; empty if it has none."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,8 @@ class Succeeded:
     """sha256:…"""
     fetched: Fetched
     """The commit that is in it."""
+    untagged: bool = False
+    """Whether the registry refused its tag, so that it is there by its digest alone."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,13 @@ def fetched(message: str) -> Fetched:
         author=clean(str(report.get("author", "")))[:200],
         subject=clean(str(report.get("subject", "")))[:200],
         go=go_line(go),
+        arch=architecture(str(report.get("arch", ""))),
     )
+
+
+def architecture(text: str) -> str:
+    """An architecture as nodes have it in kubernetes.io/arch; empty if the text is none."""
+    return text if re.fullmatch(r"[a-z0-9]{3,16}", text) else ""
 
 
 def go_line(text: str) -> str:

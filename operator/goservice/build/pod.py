@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from goservice import names
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
 from goservice.build import skopeo, toolchain
@@ -28,10 +30,10 @@ from goservice.build.outcome import (
     is_digest,
     tail,
 )
-from goservice.manifest import Manifest, clean
+from goservice.manifest import Manifest, annotation, clean, condition_of
 from goservice.settings import Settings
 
-FETCH, BUILD, PUSH = "fetch", "build", "push"
+FETCH, BUILD, PUSH = "fetch", "build", skopeo.CONTAINER
 """Names of the containers, in the order in which they run."""
 TERMINATION_LOG = "/dev/termination-log"
 """The file whose text the kubelet shows as a container's termination message."""
@@ -59,6 +61,7 @@ def fetch(service: GoService, settings: Settings, commit: str, into: str) -> Man
             f"--directory={git.directory}",
             f"--package={service.spec.build.package}",
             *([f"--go-version={go}"] if go else []),
+            *([f"--tags={','.join(service.spec.build.tags)}"] if service.spec.build.tags else []),
             f"--into={into}",
         ],
         "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
@@ -66,10 +69,7 @@ def fetch(service: GoService, settings: Settings, commit: str, into: str) -> Man
             {"name": "source", "mountPath": into},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         ],
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"memory": "512Mi"},
-        },
+        "resources": settings.builds.step_resources.under(None),
         "securityContext": {
             "runAsUser": NOBODY,
             "runAsGroup": NOBODY,
@@ -97,10 +97,11 @@ def push(
     return {
         "name": PUSH,
         "image": settings.images.operator,
-        "command": list(skopeo.COMMAND),
+        "command": skopeo.command(),
         "args": skopeo.arguments(
             layout,
             destination,
+            report=TERMINATION_LOG,
             authfile=f"{folder}/config.json" if secret else "",
             insecure=registry in settings.builds.insecure_registries,
         ),
@@ -109,10 +110,7 @@ def push(
             {"name": "output", "mountPath": output, "readOnly": True},
             *([{"name": "push", "mountPath": folder, "readOnly": True}] if secret else []),
         ],
-        "resources": {
-            "requests": {"cpu": "50m", "memory": "64Mi"},
-            "limits": {"memory": "512Mi"},
-        },
+        "resources": settings.builds.step_resources.under(None),
         # An engine that runs as root may write layers that nobody else may read: mode 0600, uid 0.
         "securityContext": {
             "runAsUser": 0,
@@ -172,10 +170,8 @@ def outcome(
     if "Complete" not in ended and "Failed" not in ended:
         return _running(pod)
     if "Failed" in ended and ended["Failed"].get("reason") == "DeadlineExceeded":
-        return Failed(
-            Reason.DEADLINE_EXCEEDED,
-            "The build took longer than build.timeoutSeconds; raise it, or look at what hangs.",
-        )
+        # Jobs of older operators have no other deadline than this one.
+        return _never_started(pod) if annotation(job, names.MADE) else _too_late()
     if pod is None:
         return Failed(Reason.NODE_LOST, "The build's pod is gone before its end was seen.")
     states = _terminated(pod)
@@ -185,12 +181,44 @@ def outcome(
     status = pod.get("status", {})
     if status.get("reason") == "Evicted":
         return _evicted(status)
+    if status.get("reason") == "DeadlineExceeded":
+        return _too_late() if _has_begun(pod) else _never_started(pod)
     if failed is None or status.get("reason") in ("NodeLost", "Shutdown", "Terminated"):
         return Failed(Reason.NODE_LOST, "The build's pod ended without a result.")
     return _failed(*failed, explain_build)
 
 
+def _too_late() -> Failed:
+    return Failed(
+        Reason.DEADLINE_EXCEEDED,
+        "The build took longer than build.timeoutSeconds; raise it, or look at what hangs.",
+    )
+
+
+def _never_started(pod: Mapping[str, Any] | None) -> Failed:
+    why = _running(pod).waiting
+    return Failed(
+        Reason.NOT_STARTED,
+        f"The build's pod could not start in time: {why}." if why else
+        "The build's pod could not start in time.",
+    )  # fmt: skip
+
+
+def _has_begun(pod: Mapping[str, Any] | None) -> bool:
+    """Whether any container of a pod has ever run."""
+    return bool(pod and _terminated(pod)) or any(
+        "running" in c.get("state", {}) or c.get("lastState")
+        for c in _container_statuses((pod or {}).get("status", {}))
+    )
+
+
 def _running(pod: Mapping[str, Any] | None) -> Running:
+    placed = condition_of(pod, "PodScheduled")
+    scheduled = placed.get("lastTransitionTime") if placed.get("status") == "True" else ""
+    return replace(_at_work(pod), begun=_has_begun(pod), scheduled=str(scheduled or ""))
+
+
+def _at_work(pod: Mapping[str, Any] | None) -> Running:
     status = (pod or {}).get("status", {})
     for container in _container_statuses(status):
         state = container.get("state", {})
@@ -235,19 +263,24 @@ def _container_statuses(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _terminated(pod: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The end of each container that has ended, by its name."""
-    return {
+    """The end of each container that has ended, by its name.
+
+    Of one that was not there when its pod ended, the kubelet tells an exit code that it made up.
+    """
+    ends = {
         c["name"]: c["state"]["terminated"]
         for c in _container_statuses(pod.get("status", {}))
         if "terminated" in c.get("state", {})
     }
+    return {n: end for n, end in ends.items() if end.get("reason") != "ContainerStatusUnknown"}
 
 
 def _succeeded(states: Mapping[str, Mapping[str, Any]]) -> Outcome:
     digest = str(states[BUILD].get("message", ""))
     if not is_digest(digest):
         return Failed(Reason.BUILD_FAILED, "The build reported no digest.", BUILD, tail(digest))
-    return Succeeded(digest, fetched(str(states[FETCH].get("message", ""))))
+    by_digest = str(states[PUSH].get("message", "")).strip() == digest
+    return Succeeded(digest, fetched(str(states[FETCH].get("message", ""))), untagged=by_digest)
 
 
 def _evicted(status: Mapping[str, Any]) -> Failed:
@@ -255,6 +288,18 @@ def _evicted(status: Mapping[str, Any]) -> Failed:
     if re.search(r"ephemeral|disk|emptyDir|exceeds the limit", message):
         return Failed(Reason.DISK_FULL, f"The build's pod was evicted for its disk use: {message}")
     return Failed(Reason.EVICTED, f"The build's pod was evicted: {message}")
+
+
+def first_error(text: str) -> str:
+    """The first line of a log that looks like an error; empty if none does."""
+    for line in tail(text).splitlines():
+        if re.match(r"(INFO|WARN|DEBU)\[|error building image", line):
+            continue
+        if re.search(
+            r"(?i)\b(error|cannot|fatal|failed|invalid|not found|no such|unknown)\b", line
+        ):
+            return line.strip()[:LONGEST_WORDS]
+    return ""
 
 
 def _failed(container: str, state: Mapping[str, Any], explain_build: Explain) -> Failed:
@@ -269,6 +314,8 @@ def _failed(container: str, state: Mapping[str, Any], explain_build: Explain) ->
     explain = {PUSH: skopeo.failure, toolchain.CONTAINER: toolchain.failure}
     why = explain.get(container, explain_build)(text)
     if why is None:
-        message = f"The {container} container ended with exit code {state.get('exitCode')}."
+        line = first_error(text)
+        said = f": {line}" if line else "."
+        message = f"The {container} container ended with exit code {state.get('exitCode')}{said}"
         why = Reason.BUILD_FAILED, message
     return Failed(*why, container, tail(text))

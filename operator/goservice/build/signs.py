@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from goservice.api.conditions import Reason
@@ -21,9 +21,15 @@ class Sign:
     """What happened and what to mend, for the user; {a} stands for what the group `a` matched."""
 
 
-def first_match(signs: Iterable[Sign], text: str) -> tuple[Sign, re.Match[str]] | None:
+REMEMBERED = 512
+"""Objects' last words of which it is known what they mean: each has 4 KiB at the most."""
+
+
+@functools.lru_cache(REMEMBERED)
+def first_match(signs: tuple[Sign, ...], text: str) -> tuple[Sign, re.Match[str]] | None:
     """The first sign of the table that the text shows, wherever in the text, and where it does.
 
+    The words of a build that has ended do not change: each pass that sees them again knows what they mean.
     What the match's groups hold comes out of a pod: whoever fills a message with it cleans it first.
     """
     for sign in signs:

@@ -7,28 +7,35 @@ that the container's termination message holds it.
 from __future__ import annotations
 
 from goservice.api.conditions import Reason
+from goservice.build import shell
 from goservice.build.signs import Sign, first_match
 
-COMMAND = ("skopeo",)
-"""The program's name: the operator's image has it on PATH."""
+CONTAINER = "push"
+"""The container that pushes."""
+
+TAG_REFUSED = (
+    r"uploading manifest [^ ]+ to [^ ]+: .*(tag invalid|immutab|overwr|already exists|not allow|denied|"
+    r"(HTTP|HTTP status:|StatusCode:) (400|403|405|409|412))"
+)
+"""What Skopeo's fatal line says when all of an image is there and the registry refuses its tag, as an
+extended regular expression. Blobs come first: whoever may not push at all is refused before."""
 
 
-def arguments(layout: str, destination: str, *, authfile: str, insecure: bool) -> list[str]:
-    """How the one image of an OCI layout is pushed, byte for byte.
+def command() -> list[str]:
+    """The program that pushes; the operator's image has skopeo, sh, grep and sha256sum on PATH."""
+    return ["sh", "-euc", shell.program("push"), CONTAINER]
 
-    Without an `authfile` nothing is logged in with. `insecure` allows plain HTTP.
+
+def arguments(
+    layout: str, destination: str, *, report: str, authfile: str, insecure: bool
+) -> list[str]:
+    """How the one image of an OCI layout is pushed to a repository:tag, byte for byte.
+
+    `report` gets the image's digest if the registry took it by that alone. Without an `authfile`
+    nothing is logged in with. `insecure` allows plain HTTP.
     """
-    return [
-        "copy",
-        "--preserve-digests",
-        # What the build made a moment ago has no signature that could be asked for.
-        "--insecure-policy",
-        "--retry-times=3",
-        *(["--dest-tls-verify=false"] if insecure else []),
-        *([f"--authfile={authfile}"] if authfile else []),
-        f"oci:{layout}",
-        f"docker://{destination}",
-    ]
+    plain = "plain" if insecure else ""
+    return [TAG_REFUSED, report, f"oci:{layout}", f"docker://{destination}", plain, authfile]
 
 
 _ANSWER = r"(?:: |errors:\\n)"
@@ -40,7 +47,7 @@ _SIGNS = (
     Sign(r"Invalid destination name", Reason.PUSH_DENIED,
          "image.repository and image.tag make no image name: the log tail says what is wrong with it."),
     Sign(_ANSWER + r"(?:tag invalid|manifest tag did not match URI)", Reason.PUSH_DENIED,
-         "The registry does not take this tag again: keep $(COMMIT) and $(INPUTS) in image.tag, or let the registry overwrite tags."),
+         "The registry takes this tag no more, nor the image without it: keep $(COMMIT) and $(INPUTS) in image.tag, or let the registry overwrite tags."),
     Sign(_ANSWER + r"(?:name unknown|name invalid|repository name not known to registry|invalid repository name)",
          Reason.PUSH_DENIED,
          "The registry has no such repository: create it there, or correct image.repository."),

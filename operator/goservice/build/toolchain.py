@@ -25,13 +25,17 @@ from goservice.settings import Settings
 CONTAINER = "toolchain"
 """The container of the build's pod that lays out toolchain and caches."""
 MOUNT = "/toolchain"
-"""Where the build sees the builder image's root, or the part of it that compiling takes."""
-PATH = f"{MOUNT}/usr/local/go/bin"
-"""Where Go's programs are while the toolchain is mounted; golang images have them at /usr/local/go."""
-CERTIFICATES = f"{MOUNT}/etc/ssl/certs/ca-certificates.crt"
-"""The builder image's CA certificates while the toolchain is mounted; the small base has none."""
+"""Where the build sees the builder image's root, or the part of it that compiling takes; with a cache
+claim a folder for each version and architecture of Go, each of which is such a root."""
 GOCACHE = "/gocache"
 """Go's build and module caches during a build: build/, mod/ and tmp/ (see Dockerfile.j2)."""
+PATH = f"{GOCACHE}/go/usr/local/go/bin:{MOUNT}/usr/local/go/bin"
+"""Where Go's programs are while the toolchain is mounted; golang images have them at /usr/local/go. With a
+cache claim GOCACHE has a link to this build's own root below MOUNT, made when its node is known. No field
+decides which of the two it is: a cache changes no Dockerfile."""
+CERTIFICATES = f"{MOUNT}/etc/ssl/certs/ca-certificates.crt"
+"""The builder image's CA certificates while the toolchain is mounted, whatever its architecture; the
+small base has none."""
 
 _SHARED_CACHE = "/cache/image"
 """In this container: what all builds with the same builder image share. Builds only read it."""
@@ -89,23 +93,17 @@ def mounted(service: GoService, settings: Settings) -> bool:
     return version is not None and tuple(map(int, version.split("."))) >= _OLDEST_MOUNTED_GO
 
 
-def claim(service: GoService) -> str:
-    """The claim that the caches lie on, empty if nothing is kept between builds."""
-    cache = service.spec.build.cache
-    return (cache.claim_name or names.cache_claim(service)) if cache else ""
-
-
 def containers(service: GoService, settings: Settings) -> list[Manifest]:
     """The container that lays out toolchain and caches before the build; none where none is needed."""
     by_copy = mounted(service, settings) and not _by_image_volume(settings)
-    kept = bool(claim(service))
+    kept = bool(names.kept_on(service))
     if not by_copy and not kept:
         return []
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     if kept:
         script = shell.program("toolchain-keep")
         copy = shell.program("toolchain-copy") if by_copy else ""
-        arguments = [_SHARED_CACHE, _SERVICE_CACHE, copy]
+        arguments = [_SHARED_CACHE, _SERVICE_CACHE, copy, MOUNT]
         mounts += [
             {
                 "name": "cache",
@@ -130,16 +128,24 @@ def containers(service: GoService, settings: Settings) -> list[Manifest]:
             ],
             "terminationMessagePolicy": "FallbackToLogsOnError",
             "volumeMounts": mounts,
-            "resources": settings.builds.resources.under(service.spec.build.resources),
+            "resources": _resources(service, settings),
             "securityContext": _root() if kept else _not_root(),
         }
     ]
 
 
+def _resources(service: GoService, settings: Settings) -> Manifest:
+    """The platform's for this container, else those of the build, which compiles as this one does."""
+    of_step = settings.builds.step_resources.toolchain
+    if of_step is not None:
+        return of_step.under(None)
+    return settings.builds.resources.under(service.spec.build.resources)
+
+
 def volumes(service: GoService, settings: Settings) -> list[Manifest]:
     """Where toolchain and caches lie."""
     found: list[Manifest] = []
-    kept = claim(service)
+    kept = names.kept_on(service)
     if kept:
         found.append({"name": "cache", "persistentVolumeClaim": {"claimName": kept}})
     else:
@@ -161,7 +167,7 @@ def volumes(service: GoService, settings: Settings) -> list[Manifest]:
 
 def mounts(service: GoService, settings: Settings) -> list[Manifest]:
     """What the build container sees of them: its own caches to write, the toolchain to read."""
-    kept = bool(claim(service))
+    kept = bool(names.kept_on(service))
     found: list[Manifest] = [
         {"name": "cache", "mountPath": GOCACHE, "subPath": _service_folder(service)}
         if kept

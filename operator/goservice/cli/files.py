@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from goservice import settings as settings_module
 from goservice.api import parsing, resource
 from goservice.api.resource import GoService
-from goservice.cli.words import fail
+from goservice.cli import documents
+from goservice.cli.documents import NotYAML
+from goservice.cli.words import fail, one_line, say
 from goservice.data import data_dir
 from goservice.errors import InvalidSpec, SettingsError
 
 NO_UID = "00000000-0000-0000-0000-000000000000"
 """The uid of a service that is in no cluster, for the owner references that `render` prints."""
+
+MOST_BYTES = 16 << 20
+"""Bytes of a file at the most: an object in a cluster has 3 MiB."""
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -63,7 +67,7 @@ def services(sources: Sequence[str]) -> list[GoService]:
         else:
             result.append(dataclasses.replace(service, uid=service.uid or NO_UID))
     for where, fault in faults:
-        click.echo(fault if found == 1 else f"{where}: {fault}", err=True)
+        say(one_line(fault if found == 1 else f"{where}: {fault}"), err=True)
     if faults:
         sys.exit(2)
     if not result:
@@ -75,17 +79,26 @@ def _documents(sources: Iterable[str]) -> Iterator[tuple[str, Any]]:
     """Each document of each file, with the file's name."""
     for source in sources:
         for file in _files(source):
-            try:
-                data = sys.stdin.buffer.read() if file is None else file.read_bytes()
-            except OSError as error:
-                fail(f"{source}: cannot be read: {error.strerror}", 2)
             origin = _shown(source) if file is None else str(file)
             try:
-                documents = [d for d in yaml.safe_load_all(data) if d is not None]
-            except yaml.YAMLError as error:
-                fail(_not_yaml(origin, error), 2)
-            for document in documents:
-                yield origin, document
+                data = _read(file)
+            except OSError as error:
+                fail(f"{origin}: cannot be read: {error.strerror or error}", 2)
+            if len(data) > MOST_BYTES:
+                fail(f"{origin}: is longer than {MOST_BYTES >> 20} MiB; name a smaller file", 2)
+            try:
+                for document in documents.read(data):
+                    yield origin, document
+            except NotYAML as error:
+                fail(f"{origin}{error}", 2)
+
+
+def _read(file: Path | None) -> bytes:
+    """What a file or standard input holds, and no more than a byte too much."""
+    if file is None:
+        return sys.stdin.buffer.read(MOST_BYTES + 1)
+    with file.open("rb") as opened:
+        return opened.read(MOST_BYTES + 1)
 
 
 def _files(source: str) -> list[Path | None]:
@@ -103,14 +116,6 @@ def _files(source: str) -> list[Path | None]:
 
 def _shown(source: str) -> str:
     return "standard input" if source == "-" else source
-
-
-def _not_yaml(origin: str, error: yaml.YAMLError) -> str:
-    """Where a file stops being YAML, as compilers say it, and why."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{origin}:{mark.line + 1}:{mark.column + 1}: is not YAML: {error.problem}"
-    return f"{origin}: is not YAML: {' '.join(str(error).split())}"
 
 
 def settings(file: Path | None, *, packaged: bool = True) -> settings_module.Settings:

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
+from goservice.api.conditions import Reason, Type
 from goservice.api.status import BuildPhase
 from goservice.build.engine import ENGINES, Engine
 from goservice.cli import target as targets
 from goservice.cli.target import Target
-from goservice.cli.words import Trouble
+from goservice.cli.words import Trouble, log_line, one_line, paint, say
 from goservice.cluster.protocol import Cluster
-from goservice.manifest import clean
+from goservice.manifest import find_condition
 
 PATIENCE = 2.0
 """Seconds of silence after which the command says what it waits for."""
@@ -51,7 +52,7 @@ class Waiting:
         """`what` is still not there."""
         if time.monotonic() >= self._until and what != self._said:
             self._said = what
-            click.echo(click.style(f"waiting for {what}", dim=True), err=True)
+            say(paint(f"waiting for {what}", dim=True), err=True)
 
 
 async def show(
@@ -70,9 +71,9 @@ async def show(
     for container in await _containers(cluster, where, pod, engines):
         if not await _has_started(cluster, where, pod, container, follow, Waiting(patience)):
             return 0
-        click.echo(click.style(f"--- {container}", bold=True))
+        say(paint(f"--- {container}", bold=True))
         async for line in cluster.logs(where, pod, container, follow=follow):
-            click.echo(clean(line))
+            say(log_line(line))
     return 0
 
 
@@ -80,8 +81,11 @@ async def _build(cluster: Cluster, where: str, name: str, follow: bool, waiting:
     """The name of the newest build that has a Job."""
     while True:
         body = await targets.find_service(cluster, where, name)
-        build = (body.get("status") or {}).get("build") or {}
+        status = body.get("status") or {}
+        build = status.get("build") or {}
+        # Versions before this one said so of a build that was not started.
         queued = build.get("phase") == BuildPhase.QUEUED
+        queued = queued or find_condition(status, Type.BUILT).get("reason") == Reason.BUILD_QUEUED
         if build and not queued:
             return str(build["name"])
         if (body.get("spec", {}).get("image") or {}).get("digest"):
@@ -152,7 +156,7 @@ def _why(found: dict[str, Any], state: dict[str, Any]) -> str:
     """Why a container does not start, in the scheduler's or the kubelet's words."""
     for condition in found.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return f": {clean(str(condition.get('message', '')))[:300]}"
+            return f": {one_line(condition.get('message', ''))[:300]}"
     waiting = state.get("waiting", {})
     words = ": ".join(str(waiting[key]) for key in ("reason", "message") if waiting.get(key))
-    return f": {clean(words)[:300]}" if words else ""
+    return f": {one_line(words)[:300]}" if words else ""

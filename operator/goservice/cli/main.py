@@ -6,17 +6,57 @@ One module per group of commands: `offline` (validate, render, crd), `process` (
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import click
 from click.shell_completion import ShellComplete
+from typing_extensions import override
 
 from goservice import __version__
 from goservice.cli import logs, offline, process, rebuild, status
+from goservice.cli.words import one_line, say
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Program(click.Group):
+    """The commands, with what click says by itself cleaned like all else that is printed."""
+
+    @override
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        call: Callable[[], Any] = partial(
+            super().main, args, prog_name, complete_var, standalone_mode=False, **extra
+        )
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # A terminal of another encoding gets what it can show.
+                stream.reconfigure(errors="backslashreplace")
+        if not standalone_mode:
+            return call()
+        try:
+            code = call()
+        except click.ClickException as error:
+            text = io.StringIO()
+            error.show(file=text)
+            say(text.getvalue(), err=True, end="")
+            code = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            code = 130
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="goservice")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -65,7 +105,8 @@ def kubectl_complete() -> None:
     *words, unfinished = sys.argv[1:] or [""]
     found = ShellComplete(main, {}, "goservice", "").get_completions(words, unfinished)
     for item in found:
-        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
+        value = one_line(item.value)
+        say(f"{value}\t{one_line(item.help)}" if item.help else value)
     files = any(item.type in ("file", "dir") for item in found)
     # Cobra's directives: 0 lets the shell complete files, 4 does not.
-    click.echo(":0" if files else ":4")
+    say(":0" if files else ":4")

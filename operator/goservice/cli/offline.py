@@ -16,7 +16,7 @@ from goservice.api.resource import GoService
 from goservice.build import dockerfile
 from goservice.build.inputs import inputs_hash
 from goservice.cli import files
-from goservice.cli.words import fail
+from goservice.cli.words import fail, say
 from goservice.errors import InvalidSpec
 from goservice.manifest import Manifest
 from goservice.objects import children
@@ -47,7 +47,7 @@ def validate(sources: tuple[str, ...]) -> None:
       kustomize build . | goservice validate -f -
     """
     for service in files.services(sources):
-        click.echo(f"goservice/{service.name} is valid")
+        say(f"goservice/{service.name} is valid")
 
 
 @click.command()
@@ -85,13 +85,11 @@ def render(
         service = _with_toolchain(written, Toolchain(toolchain)) if toolchain else written
         if only_dockerfile:
             inputs = inputs_hash(service, settings, commit)
-            click.echo(dockerfile.render(service, settings, commit, inputs), nl=False)
+            say(dockerfile.render(service, settings, commit, inputs), end="")
             continue
         if number:
-            click.echo("---")
-        click.echo(
-            yaml.safe_dump_all(objects(service, settings, commit), sort_keys=False), nl=False
-        )
+            say("---")
+        say(yaml.safe_dump_all(objects(service, settings, commit), sort_keys=False), end="")
 
 
 def _with_toolchain(service: GoService, toolchain: Toolchain) -> GoService:
@@ -125,4 +123,4 @@ def print_crd() -> None:
     Example:
       goservice crd | kubectl apply --server-side -f -
     """
-    click.echo(crd.dump(), nl=False)
+    say(crd.dump(), end="")

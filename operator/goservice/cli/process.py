@@ -47,6 +47,7 @@ def run(settings_file: Path | None, kubeconfig: str | None) -> None:
 @click.option("--package", default=".")
 @click.option("--into", required=True)
 @click.option("--go-version", default="")
+@click.option("--tags", default="")
 @click.option("--termination-log", default="/dev/termination-log")
 def fetch_source(**arguments: str) -> None:
     """Check out one commit: what the build pod's first container runs."""

@@ -9,7 +9,7 @@ import click
 from goservice.api import resource
 from goservice.cli import target as targets
 from goservice.cli.target import Target
-from goservice.cli.words import Trouble
+from goservice.cli.words import Trouble, say
 from goservice.cluster.protocol import Cluster
 from goservice.manifest import format_time
 
@@ -42,9 +42,7 @@ async def request(cluster: Cluster, where: str, name: str) -> int:
     body = {"metadata": {"annotations": {resource.REBUILD_ANNOTATION: now}}}
     await cluster.patch_merge(resource.KIND, where, name, body)
     if wanted.get("suspend"):
-        click.echo(f"goservice/{name} is suspended; it is rebuilt once spec.suspend is false")
+        say(f"goservice/{name} is suspended; it is rebuilt once spec.suspend is false")
     else:
-        click.echo(
-            f"goservice/{name} is to be rebuilt; follow it: goservice status {name} -n {where} -w"
-        )
+        say(f"goservice/{name} is to be rebuilt; follow it: goservice status {name} -n {where} -w")
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import click
 from goservice.api.conditions import Type
 from goservice.cli import target as targets
 from goservice.cli.target import Target
-from goservice.cli.words import Trouble
+from goservice.cli.words import Trouble, as_json, log_line, one_line, paint, say
 from goservice.cluster.protocol import Cluster
 from goservice.errors import Forbidden
 from goservice.manifest import Manifest, find_condition
@@ -39,7 +38,9 @@ LABEL = 9
 @click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to print."
 )
-@click.option("-w", "--watch", is_flag=True, help="Go on until the service is ready or stalled.")
+@click.option(
+    "-w", "--watch", is_flag=True, help="Go on until the service is ready, stalled or suspended."
+)
 def status(
     name: str | None, target: Target, all_namespaces: bool, output: str, watch: bool
 ) -> None:
@@ -68,17 +69,18 @@ def status(
 
 
 async def show(cluster: Cluster, where: str, name: str, output: str, *, watch: bool) -> int:
-    """One service, once or until it is ready or stalled; 0 when it is ready."""
+    """One service, once or until it is ready, stalled or suspended; 0 when it is ready."""
     last = ""
     while True:
         body = await targets.find_service(cluster, where, name)
         seen = body.get("status") or {}
-        text = json.dumps(seen, indent=2) if output == "json" else story(body)
+        text = as_json(seen) if output == "json" else story(body)
         if text != last:
-            click.echo(text)
+            say(text)
             last = text
         is_ready = is_current(body) and find_condition(seen, Type.READY).get("status") == "True"
-        if not watch or is_ready or (is_current(body) and find_condition(seen, Type.STALLED)):
+        rests = any(find_condition(seen, kind) for kind in (Type.STALLED, Type.SUSPENDED))
+        if not watch or is_ready or (is_current(body) and rests):
             return 0 if is_ready else 1
         await asyncio.sleep(1)
 
@@ -106,12 +108,12 @@ async def show_all(cluster: Cluster, where: str | None, output: str) -> int:
             }
             for body in found
         ]
-        click.echo(json.dumps(rows, indent=2))
+        say(as_json(rows))
     elif found:
-        click.echo(table(found, datetime.datetime.now(datetime.UTC), namespaces=where is None))
+        say(table(found, datetime.datetime.now(datetime.UTC), namespaces=where is None))
     else:
         place = f"in the namespace {where}; all there are: goservice status -A" if where else ""
-        click.echo(f"there are no GoServices {place}".rstrip(), err=True)
+        say(f"there are no GoServices {place}".rstrip(), err=True)
     return 0
 
 
@@ -127,7 +129,10 @@ def table(found: Iterable[Manifest], now: datetime.datetime, *, namespaces: bool
     rows = [["NAMESPACE", *head] if namespaces else head]
     for body in found:
         metadata, seen = body["metadata"], body.get("status") or {}
-        ready = find_condition(seen, Type.READY)
+        ready = find_condition(seen, Type.READY) or {
+            **find_condition(seen, Type.SUSPENDED),
+            "status": "Unknown",
+        }
         pods = f"{seen.get('readyReplicas', 0)}/{seen['replicas']}" if "replicas" in seen else "-"
         row = [
             str(metadata["name"]),
@@ -137,7 +142,8 @@ def table(found: Iterable[Manifest], now: datetime.datetime, *, namespaces: bool
             str((seen.get("commit") or {}).get("sha", "-"))[:12],
             age(str(metadata.get("creationTimestamp", "")), now),
         ]
-        rows.append([str(metadata["namespace"]), *row] if namespaces else row)
+        row = [str(metadata["namespace"]), *row] if namespaces else row
+        rows.append([one_line(cell) or "-" for cell in row])
     return "\n".join(_rows(rows))
 
 
@@ -147,7 +153,7 @@ def _rows(rows: Sequence[Sequence[str]]) -> Iterable[str]:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         if row is not rows[0]:
-            cells[place] = click.style(cells[place], fg=COLOURS.get(row[place], "yellow"))
+            cells[place] = paint(cells[place], fg=COLOURS.get(row[place], "yellow"))
         yield "   ".join(cells).rstrip()
 
 
@@ -166,15 +172,15 @@ def age(since: str, now: datetime.datetime) -> str:
 def story(body: Manifest) -> str:
     """A service's status as a person would tell it."""
     seen = body.get("status") or {}
-    ready = find_condition(seen, Type.READY)
+    ready = find_condition(seen, Type.READY) or find_condition(seen, Type.SUSPENDED)
     metadata = body["metadata"]
     colour = COLOURS.get(str(ready.get("status")), "yellow")
     reason = str(ready.get("reason", "the operator has not seen it yet"))
     lines = [
-        f"{metadata['namespace']}/{metadata['name']}: {click.style(reason, fg=colour, bold=True)}"
+        f"{metadata['namespace']}/{metadata['name']}: {paint(one_line(reason), fg=colour, bold=True)}"
     ]
     if ready.get("message"):
-        lines.append(f"  {ready['message']}")
+        lines.append(f"  {one_line(ready['message'])}")
     if ready and not is_current(body) and not (body.get("spec") or {}).get("suspend"):
         lines.append("  The operator has not acted on the newest change yet.")
     lines += [_line(label, text) for label, text in _facts(seen) if text]
@@ -182,16 +188,18 @@ def story(body: Manifest) -> str:
         found = find_condition(seen, kind)
         if found.get("status") == "False" and found.get("reason") != ready.get("reason"):
             lines.append(_line(kind, f"{found['reason']}: {found.get('message', '')}", "yellow"))
+    for warned in seen.get("warnings") or ():
+        lines.append(_line("Warning", f"{warned['field']}: {warned['message']}", "yellow"))
     build = seen.get("build") or {}
     if build.get("phase") == "Failed":
-        lines += [f"    {line}" for line in build.get("logTail", "").splitlines()[-12:]]
+        lines += [f"    {log_line(line)}" for line in build.get("logTail", "").splitlines()[-12:]]
         lines.append(_line("Log", build.get("logsCommand", "")))
     return "\n".join(lines)
 
 
 def _line(label: str, text: str, colour: str | None = None) -> str:
-    shown = click.style(label, fg=colour) if colour else label
-    return f"  {shown}{' ' * max(1, LABEL - len(label))}{text}"
+    shown = paint(label, fg=colour) if colour else label
+    return f"  {shown}{' ' * max(1, LABEL - len(label))}{one_line(text)}"
 
 
 def _facts(seen: dict[str, Any]) -> Iterable[tuple[str, str]]:

@@ -6,11 +6,14 @@ The commands get an open `Cluster` and a namespace, so that they run on one in m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import functools
+import logging
 import os
+import re
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,7 @@ from click.shell_completion import CompletionItem
 
 from goservice import __version__
 from goservice.api import resource
-from goservice.cli.words import Trouble, fail
+from goservice.cli.words import Trouble, Warnings, fail, say
 from goservice.cluster.client import connect
 from goservice.cluster.protocol import Cluster, Manifests
 from goservice.errors import (
@@ -38,6 +41,9 @@ from goservice.manifest import Manifest
 
 COMPLETION_SECONDS = 3.0
 """Seconds that the shell waits at the most for names of services."""
+
+PATIENCE = 2.0
+"""Seconds without an answer after which a terminal is told what is waited for."""
 
 ClusterCommand = Callable[[Cluster, str], Awaitable[int]]
 """What a command does with a cluster and a namespace; it returns the exit code."""
@@ -118,7 +124,11 @@ def _names(context: click.Context, _: click.Parameter, unfinished: str) -> list[
     except (GoServiceError, TimeoutError, OSError):
         return []
     every = [str(body["metadata"]["name"]) for body in found]
-    return [CompletionItem(name) for name in every if name.startswith(unfinished)]
+    return [
+        CompletionItem(name)
+        for name in every
+        if name.startswith(unfinished) and re.fullmatch(r"[a-z0-9.-]{1,253}", name)
+    ]
 
 
 name_argument = click.argument("name", shell_complete=_names)
@@ -132,6 +142,7 @@ def ask(target: Target, command: ClusterCommand) -> NoReturn:
         async with _connected(target) as cluster:
             return await command(cluster, target.where())
 
+    logging.basicConfig(handlers=[Warnings()], level=logging.WARNING)
     try:
         code = asyncio.run(connected())
     except Trouble as error:
@@ -179,10 +190,23 @@ def explained(error: ClusterError | SettingsError, target: Target) -> str:
             return str(error)
 
 
+@contextlib.contextmanager
+def _patiently() -> Iterator[None]:
+    """Says on a terminal what is waited for, once the answer takes long."""
+    saying = functools.partial(say, "waiting for the API server's answer", err=True)
+    later = asyncio.get_running_loop().call_later(PATIENCE, saying) if sys.stderr.isatty() else None
+    try:
+        yield
+    finally:
+        if later is not None:
+            later.cancel()
+
+
 async def all_services(cluster: Cluster, namespace: str | None) -> Manifests:
     """The GoServices of a namespace, or all."""
     try:
-        return await cluster.list(resource.KIND, namespace)
+        with _patiently():
+            return await cluster.list(resource.KIND, namespace)
     except NotFound:
         raise Trouble(
             "the cluster does not know GoServices: the CRD is not installed;"
@@ -193,7 +217,8 @@ async def all_services(cluster: Cluster, namespace: str | None) -> Manifests:
 async def find_service(cluster: Cluster, namespace: str, name: str) -> Manifest:
     """The GoService; a name that is not there is told with the names that are."""
     try:
-        return await cluster.get(resource.KIND, namespace, name)
+        with _patiently():
+            return await cluster.get(resource.KIND, namespace, name)
     except NotFound:
         pass
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 
 from goservice import errors
 from goservice.manifest import Manifest
@@ -70,3 +70,28 @@ def _class_of(code: int, reason: str, said: str) -> type[errors.ClusterError]:
             return errors.Invalid
         case _:
             return errors.Unavailable
+
+
+LONGEST_LINE = 1 << 16
+"""Bytes of a line of a log that are shown; programs print whole files in one."""
+
+
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[str]:
+    """The lines of a stream, each as it comes; the end of one that is too long is counted only."""
+    line, left_out = bytearray(), 0
+    async for chunk in chunks:
+        *ended, rest = chunk.split(b"\n")
+        for part in ended:
+            more = LONGEST_LINE - len(line)
+            yield _line(line + part[:more], left_out + len(part[more:]))
+            line, left_out = bytearray(), 0
+        more = LONGEST_LINE - len(line)
+        line += rest[:more]
+        left_out += len(rest[more:])
+    if line or left_out:
+        yield _line(line, left_out)
+
+
+def _line(data: bytearray, left_out: int) -> str:
+    text = data.decode(errors="replace").rstrip("\r")
+    return f"{text} … ({left_out} more bytes on this line)" if left_out else text

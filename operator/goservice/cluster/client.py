@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from kubernetes.aio.config import ConfigException
 from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 
 from goservice import errors, names
-from goservice.cluster.answers import decoded, plain, refusal
+from goservice.api import resource
+from goservice.cluster import impersonation
+from goservice.cluster.answers import decoded, lines, plain, refusal
 from goservice.cluster.bucket import TokenBucket
 from goservice.cluster.kinds import KINDS, path, version_path
 from goservice.cluster.protocol import (
@@ -33,9 +35,15 @@ from goservice.cluster.protocol import (
 )
 from goservice.manifest import Kind, Manifest
 from goservice.metrics import Metrics
+from goservice.objects.children import LARGE
 
 PAGE_SIZE = 100
 """Objects in one page of a list: so many are held in memory at once."""
+LARGE_PAGE_SIZE = 20
+"""Objects in one page of a kind whose objects others may fill with a MiB each."""
+
+LISTS_AT_ONCE = 2
+"""Lists whose answers are on their way at once: each may hold a page of the largest objects."""
 
 _LIST_RESTARTS = 3
 """Tries of a list whose continue token expires between two pages."""
@@ -68,6 +76,7 @@ class KubernetesCluster:
         self._kinds = kinds
         self._bucket = TokenBucket(qps, burst)
         self._slots = asyncio.Semaphore(concurrency)
+        self._lists = asyncio.Semaphore(LISTS_AT_ONCE)
         self._timeout = timeout
         self._metrics = metrics
 
@@ -81,8 +90,14 @@ class KubernetesCluster:
         *,
         label_selector: str = "",
         field_selector: str = "",
+        most: int | None = None,
     ) -> Manifests:
         query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+        if most is not None:
+            # Closed at once: what is left to the loop holds its page until the loop comes to it.
+            first = self._pages(kind, namespace, {**query, "limit": str(most)})
+            async with contextlib.aclosing(first) as pages:
+                return await anext(pages)
         for _ in range(_LIST_RESTARTS):
             try:
                 return [x async for page in self._pages(kind, namespace, query) for x in page]
@@ -97,14 +112,19 @@ class KubernetesCluster:
 
     async def _pages(
         self, kind: str, namespace: str | None, selectors: Mapping[str, str]
-    ) -> AsyncIterator[Manifests]:
-        query = {"limit": str(PAGE_SIZE), **{k: v for k, v in selectors.items() if v}}
+    ) -> AsyncGenerator[Manifests, None]:
+        size = LARGE_PAGE_SIZE if kind in (resource.KIND, *LARGE) else PAGE_SIZE
+        query = {"limit": str(size), **{k: v for k, v in selectors.items() if v}}
         position = ""
         while True:
             more = {"continue": position} if position else {}
-            page = await self._request("list", kind, namespace, "", query={**query, **more})
-            yield [_item(self._kinds[kind], item) for item in page.get("items") or ()]
+            async with self._lists:
+                page = await self._request("list", kind, namespace, "", query={**query, **more})
             position = (page.get("metadata") or {}).get("continue", "")
+            found = [_item(self._kinds[kind], item) for item in page.pop("items", None) or ()]
+            yield found
+            # Whoever still holds the list holds no page while the next one comes.
+            found.clear()
             if not position:
                 return
 
@@ -176,8 +196,8 @@ class KubernetesCluster:
             try:
                 if response.status != 200:
                     raise refusal(what, response.status, response.headers, await response.read())
-                async for line in response.content:
-                    yield line.decode(errors="replace").rstrip("\r\n")
+                async for line in lines(response.content.iter_any()):
+                    yield line
             finally:
                 response.close()
 
@@ -300,6 +320,13 @@ _METHODS = {
 """The HTTP method and content type of each verb."""
 
 
+_UNUSABLE = (
+    *(ConfigException, OSError, yaml.YAMLError),
+    *(ValueError, TypeError, AttributeError, KeyError, RecursionError),
+)
+"""What the client raises for a kubeconfig that is none: anything, where a field is of another type."""
+
+
 @contextlib.asynccontextmanager
 async def connect(
     kubeconfig: str | None = None,
@@ -337,9 +364,11 @@ async def connect(
                 client_configuration=configuration,
                 persist_config=False,
             )
-    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:
+            acts_as = impersonation.headers(file or "~/.kube/config", context)
+            configuration.client_session_kwargs["headers"] = acts_as
+        client = ApiClient(configuration)
+    except _UNUSABLE as error:
         raise errors.SettingsError(f"no connection to a cluster: {error}") from error
-    client = ApiClient(configuration)
     client.user_agent = f"{names.OPERATOR}/{version or 'unknown'}"
     try:
         yield KubernetesCluster(

@@ -35,8 +35,9 @@ class Cluster(Protocol):
         *,
         label_selector: str = "",
         field_selector: str = "",
+        most: int | None = None,
     ) -> Manifests:
-        """All objects of a kind, in one namespace or everywhere, without managedFields."""
+        """All objects of a kind, or the first ones, in one namespace or everywhere, without managedFields."""
         ...
 
     def pages(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from goservice import names
-from goservice.api.conditions import Reason, Type, known
+from goservice.api.conditions import Reason, Type
+from goservice.api.conditions import known as known_reason
 from goservice.api.resource import GoService
 from goservice.build.engine import Engine
 from goservice.build.outcome import Failed, Fetched, Outcome, Running, Succeeded, go_line, is_digest
@@ -22,6 +23,9 @@ from goservice.manifest import (
     owned,
     parse_number,
 )
+
+MOST_PODS = 3
+"""Pods of one build whose events are asked for: anybody may write a pod that names a Job as its owner."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Attempt:
     job_uid: str = ""
     """Its Job's uid; empty where the Job is gone, or not made yet."""
     pod_uids: tuple[str, ...] = ()
-    """Its pods' uids."""
+    """The uids of its newest pods, of which it should have one."""
     started: str = ""
     """When its Job was made, RFC 3339."""
     finished: str = ""
@@ -58,6 +62,10 @@ class Attempt:
     """The hash of the part of its inputs that the resource says."""
     settings_hash: str = ""
     """The hash of the part of its inputs that the platform says."""
+    made: str = ""
+    """The hash of its Job's spec; empty if an older operator made it."""
+    leaving: bool = False
+    """Whether its Job is being deleted."""
     lookup: Lookup | None = None
     """What to ask before its end is known: the Job is over, and no pod has told how."""
     recorded: bool = False
@@ -85,7 +93,9 @@ def _attempt(job: Manifest, pods: list[Manifest], outcome: Outcome) -> Attempt:
         number=parse_number(annotation(job, names.ATTEMPT), 1),
         outcome=outcome,
         job_uid=metadata.get("uid", ""),
-        pod_uids=tuple(pod["metadata"].get("uid", "") for pod in pods),
+        pod_uids=tuple(
+            pod["metadata"].get("uid", "") for pod in sorted(pods, key=_created)[-MOST_PODS:]
+        ),
         started=metadata.get("creationTimestamp", ""),
         finished=finished,
         commit=commit if re.fullmatch(r"[0-9a-f]{40}", commit) else "",
@@ -95,6 +105,8 @@ def _attempt(job: Manifest, pods: list[Manifest], outcome: Outcome) -> Attempt:
         rebuild_handled=annotation(job, names.REBUILD_HANDLED),
         spec_hash=annotation(job, names.SPEC_HASH),
         settings_hash=annotation(job, names.SETTINGS_HASH),
+        made=annotation(job, names.MADE),
+        leaving=bool(metadata.get("deletionTimestamp")),
     )
 
 
@@ -115,15 +127,21 @@ def _pods_of(pods: Iterable[Manifest], job_uid: str) -> list[Manifest]:
 
 
 def highest_attempts(service: GoService, observed: Observed, status: LastStatus) -> dict[str, int]:
-    """From names alone, whoever owns the Job: a name that is taken is never used again."""
-    taken = [name for kind, name in observed.children if kind == "Job"]
-    if not status.build_is_queued:
+    """From names alone, whoever owns the object: a name that is taken is never used again."""
+    # The file of a build of ours may wait for its Job: that of another's makes the name unfit.
+    taken = [
+        name
+        for (kind, name), found in observed.children.items()
+        if kind == "Job" or (kind == "ConfigMap" and not owned(found, service.uid))
+    ]
+    taken += [record.name for record in status.history]
+    if not status.build_is_queued:  # older versions named builds that were not started
         taken.append(status.build_name)
     highest: dict[str, int] = {}
     for name in taken:
-        found = names.parse_build(service, name)
-        if found is not None:
-            inputs, attempt = found
+        of_name = names.parse_build(service, name)
+        if of_name is not None:
+            inputs, attempt = of_name
             highest[inputs] = max(attempt, highest.get(inputs, 0))
     return highest
 
@@ -132,21 +150,25 @@ def builds_of(
     service: GoService,
     observed: Observed,
     builder: Engine,
-    past: Past,
+    ends: Mapping[str, Outcome],
 ) -> tuple[Attempt, ...]:
-    """Builds that have a Job, the oldest first. `past` knows ends that no pod tells any more."""
+    """Builds that have a Job, the oldest first. `ends` knows, by name, what no pod tells any more."""
     every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
-    found = []
+    found, untold = [], []
     for (kind, _), job in sorted(observed.children.items()):
         if kind != "Job" or not owned(job, service.uid):
             continue
         pods = _pods_of(every, job["metadata"].get("uid", ""))
         newest = max(pods, key=_created, default=None)
         attempt = _attempt(job, pods, builder.outcome(job, newest))
-        if _may_be_lost(attempt, newest):
-            known = past.get(attempt.inputs, ())
-            attempt = _with_end_looked_up(service, observed, builder, attempt, job, known)
-        found.append(attempt)
+        if not _may_be_lost(attempt, newest):
+            found.append(attempt)
+        elif attempt.name in ends:
+            found.append(replace(attempt, outcome=ends[attempt.name], recorded=True))
+        else:
+            untold.append((attempt, job))
+    if untold:
+        found += _with_ends_looked_up(service, observed, builder, untold)
     return tuple(sorted(found, key=lambda a: (a.started, a.number)))
 
 
@@ -156,33 +178,36 @@ def _may_be_lost(attempt: Attempt, pod: Manifest | None) -> bool:
     return lost and not (pod or {}).get("status", {}).get("reason")
 
 
-def _with_end_looked_up(
+def _with_ends_looked_up(
     service: GoService,
     observed: Observed,
     builder: Engine,
-    attempt: Attempt,
-    job: Manifest,
-    past: Iterable[Attempt],
-) -> Attempt:
-    """The attempt with its end as it is recorded, else as the API server shows the pod.
+    untold: Sequence[tuple[Attempt, Manifest]],
+) -> list[Attempt]:
+    """These attempts with their ends as the API server shows their pods: one question for all.
 
     Jobs and pods are watched apart: a pod's end may come later than its Job's, or the pod may be
     gone. A lost build is done again, so the API server is asked before a build is called lost.
     """
-    known = {one.name: one for one in past}.get(attempt.name)
-    if known is not None:
-        return replace(attempt, outcome=known.outcome, recorded=known.recorded)
     lookup = Lookup(
         "Pod",
         service.namespace,
         label_selector=f"{names.SERVICE}={service.name},{names.COMPONENT}=build",
-        occasion=f"end of {attempt.name}",
+        occasion=f"end of {', '.join(attempt.name for attempt, _ in untold)}",
+        newest_of=tuple(attempt.job_uid for attempt, _ in untold),
     )
-    found = observed.lookups.get(lookup)
-    if found is None:
-        return replace(attempt, outcome=Running(), lookup=lookup)
-    pods = _pods_of(found, attempt.job_uid)
-    return replace(attempt, outcome=builder.outcome(job, max(pods, key=_created, default=None)))
+    pods = observed.lookups.get(lookup)
+    if pods is None:
+        return [replace(attempt, outcome=Running(), lookup=lookup) for attempt, _ in untold]
+    return [
+        replace(
+            attempt,
+            outcome=builder.outcome(
+                job, max(_pods_of(pods, attempt.job_uid), key=_created, default=None)
+            ),
+        )
+        for attempt, job in untold
+    ]
 
 
 def past_of(
@@ -191,7 +216,8 @@ def past_of(
     """What the Deployment and the status tell of builds, by the hash of their inputs."""
     found: dict[str, tuple[Attempt, ...]] = {}
     if deployment is not None:
-        done = _made(deployment.image, deployment.commit, deployment.go)
+        fetched = Fetched(commit=deployment.commit, go=go_line(deployment.go), arch=deployment.arch)
+        done = _made(deployment.applied_image, fetched, untagged=bool(deployment.untagged))
         if done is not None:
             inputs, number = deployment.inputs, deployment.attempt
             name = names.build(service, inputs, number)
@@ -216,10 +242,25 @@ def past_of(
     return found
 
 
+def ends_of(past: Past, status: LastStatus) -> dict[str, Outcome]:
+    """How builds ended, by name: of older failures the words are gone, the reason is not."""
+    known = {attempt.name: attempt.outcome for attempts in past.values() for attempt in attempts}
+    failed: dict[str, Outcome] = {
+        record.name: Failed(
+            known_reason(record.outcome) or Reason.BUILD_FAILED,
+            f"Build {record.name} ended with {record.outcome}; what it said is gone with its pod.",
+        )
+        for record in status.history
+        if record.outcome and record.outcome != Reason.SUCCEEDED
+    }
+    return failed | known
+
+
 def _recorded(status: LastStatus, record: BuildRecord) -> Outcome | None:
     """A finished build's outcome as the status tells it, in the words of the last pass."""
     if record.outcome == Reason.SUCCEEDED:
-        return _made(record.image, record.commit, status.go)
+        fetched = Fetched(commit=record.commit, go=go_line(status.go), arch=record.arch)
+        return _made(record.image, fetched, untagged=record.untagged)
     if status.build_name != record.name:
         return None
     built = find_condition(status.written, Type.BUILT)
@@ -227,12 +268,12 @@ def _recorded(status: LastStatus, record: BuildRecord) -> Outcome | None:
     if built.get("reason") == Reason.RETRIES_EXHAUSTED:
         reason = Reason.RETRIES_EXHAUSTED
     message = str(built.get("message", "")) if built.get("reason") == reason else ""
-    return Failed(known(reason) or Reason.BUILD_FAILED, message, tail=status.log_tail)
+    return Failed(known_reason(reason) or Reason.BUILD_FAILED, message, tail=status.log_tail)
 
 
-def _made(image: str, commit: str, go: str) -> Succeeded | None:
+def _made(image: str, fetched: Fetched, *, untagged: bool) -> Succeeded | None:
     """A success that an image's name tells of; None if it has no digest."""
     digest = image.partition("@")[2]
     if not is_digest(digest):
         return None
-    return Succeeded(digest, Fetched(commit=commit, go=go_line(go)))
+    return Succeeded(digest, fetched, untagged=untagged)

@@ -22,10 +22,11 @@ from goservice.build.pod import BUILD
 from goservice.decide import pending_build
 from goservice.decide.attempts import Attempt
 from goservice.decide.facts import Facts
-from goservice.decide.observed import Lookup, Observed
+from goservice.decide.observed import Fleet, Lookup, Observed
 from goservice.decide.source import SourceStep
-from goservice.manifest import digest_of, format_time, parse_time
+from goservice.manifest import digest_of, format_time, parse_time, sentence
 from goservice.objects.children import BuildOrder
+from goservice.objects.job import made_as
 from goservice.settings import Settings
 
 TRIES = 5
@@ -34,6 +35,10 @@ FIRST_DELAY = timedelta(seconds=30)
 """The wait before the second try; doubled for each one after it."""
 LONGEST_DELAY = timedelta(minutes=10)
 """The longest wait before any try."""
+LOOK_AT_QUEUE = timedelta(minutes=5)
+"""How often who waits for a build slot says anew how many are before it."""
+ROUNDED = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""Builds that wait: a higher number of them is told as "more than" the last of these."""
 
 
 class Phase(Enum):
@@ -71,12 +76,18 @@ class BuildStep:
     """Of the wanted image; empty while there is none."""
     fetched: Fetched = Fetched()
     """What `fetch` learnt of the commit."""
+    untagged: bool = False
+    """Whether the registry refused the image its tag."""
     order: BuildOrder | None = None
     """The build to start; None if none is."""
     lookups: tuple[Lookup, ...] = ()
     """What to ask for."""
     requeue_after: float | None = None
     """Seconds until something is due."""
+    gives_way: bool = False
+    """Whether its pod cannot start for so long that others may have its build slot."""
+    discard: Attempt | None = None
+    """A build that never began and that a corrected spec makes anew: its Job goes."""
 
     @property
     def has_pod(self) -> bool:
@@ -100,7 +111,7 @@ def step(
     made_of = image_inputs(service, settings, source.commit)
     newest = _newest(facts, digest_of(made_of))
     if newest is not None and not (facts.pending_rebuild and observed.is_fresh):
-        found = _known(service, now, facts, newest)
+        found = _known(service, settings, now, facts, newest)
         if found is not None:
             return found
     return _start(service, observed, settings, now, facts, source.commit, made_of, newest)
@@ -113,18 +124,50 @@ def _newest(facts: Facts, inputs: str) -> Attempt | None:
     return found[max(found)] if found else None
 
 
-def _known(service: GoService, now: datetime, facts: Facts, attempt: Attempt) -> BuildStep | None:
+def _corrected(
+    service: GoService, settings: Settings, now: datetime, attempt: Attempt, running: Running
+) -> str:
+    """What was corrected since a build was ordered that no container of has ever run; empty if nothing.
+
+    The platform's settings count only once it is stuck: an upgrade may make any build otherwise.
+    """
+    if running.begun or attempt.lookup is not None or not attempt.made or not attempt.commit:
+        return ""
+    by_platform = attempt.generation == str(service.generation)
+    if by_platform and now - (parse_time(attempt.started) or now) < pending_build.LOOKS[-1]:
+        return ""
+    if attempt.made == made_as(service, settings, attempt.commit, attempt.inputs):
+        return ""
+    return "the platform's settings were" if by_platform else "the spec was"
+
+
+def _known(
+    service: GoService, settings: Settings, now: datetime, facts: Facts, attempt: Attempt
+) -> BuildStep | None:
     """What the newest attempt comes to; None if another is due."""
     match attempt.outcome:
-        case Succeeded(digest=digest, fetched=fetched):
+        case Succeeded(digest=digest, fetched=fetched, untagged=untagged):
             return BuildStep(
                 Phase.SUCCEEDED,
                 Reason.SUCCEEDED,
                 attempt=attempt,
                 digest=digest,
                 fetched=fetched,
+                untagged=untagged,
             )
         case Running():
+            corrected = _corrected(service, settings, now, attempt, attempt.outcome)
+            if corrected:
+                message = (
+                    f"Build {attempt.name} never began, and {corrected} corrected: it is made anew."
+                )
+                return BuildStep(
+                    Phase.RUNNING,
+                    Reason.BUILDING,
+                    message,
+                    attempt,
+                    discard=None if attempt.leaving else attempt,
+                )
             return _progress(service, now, facts, attempt, attempt.outcome)
         case Failed():
             return _after_failure(service, now, attempt, attempt.outcome)
@@ -145,7 +188,7 @@ def _progress(
     if pending.reason is not None:
         show = f"kubectl describe -n {service.namespace} job/{attempt.name}"
         phase, reason = Phase.BLOCKED, pending.reason
-        message = f"{pending.trouble} See: {show}"
+        message = f"{sentence(pending.trouble)} See: {show}"
     else:
         phase, reason = Phase.RUNNING, Reason.BUILDING
         message = f"{message}. {pending.trouble}" if pending.trouble else message
@@ -156,6 +199,7 @@ def _progress(
         attempt,
         lookups=pending.lookups,
         requeue_after=pending.requeue_after,
+        gives_way=pending.gives_way,
     )
 
 
@@ -176,7 +220,9 @@ def _after_failure(
             return None
         message = failed.message
         if not attempt.recorded:  # else these are the words that already say so
-            message += f" Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
+            message = (
+                sentence(message) + f" Attempt {attempt.tries} of {TRIES} failed ({failed.reason});"
+            )
             message += f" the next one starts at {format_time(due)}."
         wait = (due - now).total_seconds()
         return BuildStep(Phase.RETRYING, failed.reason, message, attempt, requeue_after=wait)
@@ -186,9 +232,9 @@ def _after_failure(
         return BuildStep(Phase.FAILED, failed.reason, failed.message, attempt)
     hint = f" See the log: {logs_command(service, attempt, failed)}" if failed.container else ""
     if failed.retry:
-        message = f"{failed.message} It failed {TRIES} times ({failed.reason}).{hint}"
+        message = f"{sentence(failed.message)} It failed {TRIES} times ({failed.reason}).{hint}"
         return BuildStep(Phase.FAILED, Reason.RETRIES_EXHAUSTED, message, attempt)
-    return BuildStep(Phase.FAILED, failed.reason, f"{failed.message}{hint}", attempt)
+    return BuildStep(Phase.FAILED, failed.reason, f"{sentence(failed.message)}{hint}", attempt)
 
 
 def logs_command(service: GoService, attempt: Attempt, outcome: Outcome) -> str:
@@ -221,13 +267,12 @@ def _start(
     )
     other = next((a for a in facts.builds if a.running), None)
     if other is not None:
-        return _behind(service, now, facts, other)
-    if observed.fleet.running + observed.fleet.ahead >= settings.builds.max_concurrent:
-        message = (
-            f"The build of commit {commit[:12]} waits for a place:"
-            f" the platform runs {settings.builds.max_concurrent} at once."
-        )
-        return BuildStep(Phase.QUEUED, Reason.BUILD_QUEUED, message, wanted)
+        return _behind(service, settings, now, facts, other)
+    full = _full(service, observed.fleet, settings)
+    if full:
+        message = f"The build of commit {commit[:12]} waits for a place: {full}"
+        again = LOOK_AT_QUEUE.total_seconds()
+        return BuildStep(Phase.QUEUED, Reason.BUILD_QUEUED, message, wanted, requeue_after=again)
     tries = 1
     if newest and isinstance(newest.outcome, Failed) and newest.outcome.retry:
         # Past the last try only a new generation comes here: it starts to count anew.
@@ -237,6 +282,7 @@ def _start(
         names.TRIGGER: ",".join(triggers),
         names.GENERATION: str(service.generation),
         names.TRIES: str(tries),
+        names.MADE: made_as(service, settings, commit, inputs),
         names.SPEC_HASH: spec_hash,
         names.SETTINGS_HASH: settings_hash,
     }
@@ -252,9 +298,35 @@ def _start(
     )
 
 
-def _behind(service: GoService, now: datetime, facts: Facts, other: Attempt) -> BuildStep:
+def _full(service: GoService, fleet: Fleet, settings: Settings) -> str:
+    """Why no build may start now; empty if one may. Of other namespaces it tells no names."""
+    most, here = settings.builds.max_concurrent, settings.builds_of_a_namespace
+    taken = f"{fleet.running_here} of namespace {service.namespace}"
+    if fleet.running_here + fleet.ahead_here >= here:
+        rule = f"one namespace may have {here} at once (builds.maxConcurrentPerNamespace)"
+        return f"{taken} run, and {rule}. {_before(fleet.before)}"
+    if fleet.running + fleet.ahead >= most:
+        rule = f"the platform runs {most} at once (builds.maxConcurrent), {taken}"
+        return f"{rule}; namespaces take turns. {_before(fleet.before)}"
+    return ""
+
+
+def _before(number: int) -> str:
+    """How many of its namespace are before it: rounded, so that not each step is a write."""
+    if number == 0:
+        return "It is the next of its namespace."
+    passed = [step for step in ROUNDED if number > step]
+    told = f"more than {passed[-1]}" if passed else str(number)
+    return f"Before it {'waits' if number == 1 else 'wait'} {told} of its namespace."
+
+
+def _behind(
+    service: GoService, settings: Settings, now: datetime, facts: Facts, other: Attempt
+) -> BuildStep:
     """The wait for a build of an older commit or spec: one runs at a time."""
-    running = _known(service, now, facts, other)
+    running = _known(service, settings, now, facts, other)
+    if running is not None and running.discard is not None:
+        return running
     if running is not None and running.phase is Phase.BLOCKED:
         message = f"{running.message} (build {other.name}, of an older commit or spec)"
         return replace(running, message=message)
@@ -265,6 +337,7 @@ def _behind(service: GoService, now: datetime, facts: Facts, other: Attempt) -> 
         other,
         lookups=running.lookups if running else (),
         requeue_after=running.requeue_after if running else None,
+        gives_way=running is not None and running.gives_way,
     )
 
 
@@ -272,6 +345,8 @@ def _highest(facts: Facts, inputs: str) -> int:
     """The highest attempt of these inputs that is known anywhere."""
     numbers = [a.number for a in facts.builds if a.inputs == inputs]
     numbers += [a.number for a in facts.past.get(inputs, ())]
+    if facts.deployment is not None and facts.deployment.inputs == inputs:
+        numbers.append(facts.deployment.attempt)
     return max([facts.highest_attempts.get(inputs, 0), *numbers])
 
 

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from goservice.api.resource import GoService
 from goservice.build.engine import Engine
 from goservice.build.outcome import LONGEST_WORDS
-from goservice.build.pod import is_in_trouble, why_waiting
-from goservice.decide.attempts import Attempt, Past, builds_of, highest_attempts, past_of
+from goservice.decide import pod_words
+from goservice.decide.attempts import Attempt, Past, builds_of, ends_of, highest_attempts, past_of
 from goservice.decide.last_status import LastStatus, last_status
 from goservice.decide.live_deployment import LiveDeployment, deployment_of
-from goservice.decide.observed import Lookup, Observed
+from goservice.decide.observed import Applied, Lookup, Observed
+from goservice.decide.pod_words import PodsSeen
 from goservice.manifest import Manifest, clean, condition_of, owned
+from goservice.objects.children import CHILDREN, Upkeep
+from goservice.objects.metadata import belongs
+
+TAKEN_UP = frozenset(
+    child.kind.kind for child in CHILDREN if child.upkeep in (Upkeep.APPLIED, Upkeep.ROLLED_OUT)
+) | {"PersistentVolumeClaim"}
+"""Kinds of which an object with our labels that nobody owns is ours again: --cascade=orphan left it."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +45,6 @@ def _happening(event: Manifest) -> Happening:
     return Happening(str(event.get("reason")), words)
 
 
-def _trouble_of(pod: Manifest) -> str:
-    status = pod.get("status", {})
-    name = pod.get("metadata", {}).get("name", "")
-    for container in status.get("containerStatuses", ()):
-        state = container.get("state", {})
-        waiting = state.get("waiting", {})
-        if is_in_trouble(waiting):
-            last = container.get("lastState", {}).get("terminated", {})
-            code = f" (last exit code {last['exitCode']})" if "exitCode" in last else ""
-            return f"Pod {name}: {why_waiting(waiting)}{code}."
-        if "running" in state and not container.get("ready"):
-            return f"Pod {name}: its readiness probe does not pass."
-    for found in status.get("conditions", ()):
-        if found.get("type") == "PodScheduled" and found.get("status") == "False":
-            return f"Pod {name}: {clean(str(found.get('message')))[:LONGEST_WORDS]}"
-    return ""
-
-
 @dataclass(frozen=True)
 class Facts:
     """What is there of one service."""
@@ -70,17 +60,19 @@ class Facts:
     past: Past
     """Builds that the Deployment and the status remember, by the hash of their inputs."""
     highest_attempts: Mapping[str, int]
-    """The highest attempt of each hash of inputs that any Job or the status has in its name."""
+    """The highest attempt of each hash of inputs that any Job, another's ConfigMap or the status names."""
     build_files: Mapping[str, str]
     """The uids of its builds' ConfigMaps, by name."""
     own: Mapping[tuple[str, str], Manifest]
     """Its objects, by kind and name: what is to be applied is held against them."""
+    answers: Mapping[tuple[str, str], Applied]
+    """What the API server made of our own applies, by kind and name."""
     pending_rebuild: bool
     """Whether a rebuild is asked for that no build has answered yet."""
     happenings: Mapping[Lookup, tuple[Happening, ...]]
     """What each lookup of events found, in the API server's order."""
-    pod_troubles: Mapping[Lookup, str]
-    """For each lookup of pods: why one is not ready, in the kubelet's or the scheduler's words."""
+    pods: Mapping[Lookup, PodsSeen]
+    """What each lookup of pods showed."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,11 @@ class Unreadable:
     """Its Deployment."""
 
 
+def owned_by(observed: Observed, uid: str) -> dict[tuple[str, str], Manifest]:
+    """The objects that a resource with this uid controls."""
+    return {place: found for place, found in observed.children.items() if owned(found, uid)}
+
+
 def of_unreadable(body: Manifest, observed: Observed) -> Unreadable:
     """What can be told of a resource that cannot be parsed."""
     metadata = body.get("metadata", {})
@@ -102,17 +99,21 @@ def of_unreadable(body: Manifest, observed: Observed) -> Unreadable:
     return Unreadable(
         generation=int(metadata.get("generation") or 1),
         status=last_status(observed.status),
-        deployment=deployment_of(observed, name, uid),
+        deployment=deployment_of(owned_by(observed, uid), name),
     )
 
 
 def of(service: GoService, observed: Observed, builder: Engine) -> Facts:
     """Everything that a pass decides upon, parsed. `builder` knows what its builds come to."""
-    own = {place: m for place, m in observed.children.items() if owned(m, service.uid)}
-    deployment = deployment_of(observed, service.name, service.uid)
+    own = {
+        place: manifest
+        for place, manifest in observed.children.items()
+        if owned(manifest, service.uid) or (place[0] in TAKEN_UP and belongs(manifest, service))
+    }
+    deployment = deployment_of(own, service.name)
     status = last_status(observed.status)
     past = past_of(service, deployment, status)
-    builds = builds_of(service, observed, builder, past)
+    builds = builds_of(service, observed, builder, ends_of(past, status))
     active = condition_of(own.get(("HorizontalPodAutoscaler", service.name)), "ScalingActive")
     inactive = clean(f"{active.get('reason')}: {active.get('message')}")
     answered = {status.rebuild_handled, *(build.rebuild_handled for build in builds)}
@@ -131,14 +132,15 @@ def of(service: GoService, observed: Observed, builder: Engine) -> Facts:
             if kind == "ConfigMap"
         },
         own=own,
+        answers=observed.answers,
         pending_rebuild=bool(asked) and asked not in answered,
         happenings={
             lookup: tuple(map(_happening, found))
             for lookup, found in observed.lookups.items()
             if lookup.kind == "Event"
         },
-        pod_troubles={
-            lookup: next((why for pod in found if (why := _trouble_of(pod))), "")
+        pods={
+            lookup: pod_words.look(found)
             for lookup, found in observed.lookups.items()
             if lookup.kind == "Pod"
         },

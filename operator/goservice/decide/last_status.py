@@ -8,6 +8,7 @@ from typing import Any
 
 from goservice.api.conditions import Condition, Type, known, verdict
 from goservice.api.status import BuildPhase
+from goservice.build.outcome import architecture
 from goservice.manifest import find_condition
 
 
@@ -21,6 +22,10 @@ class BuildRecord:
     """Succeeded, or the reason of the failure."""
     image: str
     """The image that it made; empty if it made none."""
+    arch: str
+    """The architecture that the image is made for; empty if it is not known."""
+    untagged: bool
+    """Whether the registry refused the image its tag."""
     commit: str
     """The commit that it was made from; empty if that is not known."""
     built_at: str
@@ -55,6 +60,8 @@ class LastStatus:
     """Whether that build has ended."""
     build_started_at: str
     """When that build was started, RFC 3339."""
+    serving_image: str
+    """The image of the last Deployment that was rolled out completely."""
     log_tail: str
     """That build's last lines, if it failed."""
     history: tuple[BuildRecord, ...]
@@ -69,6 +76,11 @@ class LastStatus:
         if reason is None or status is None:
             return None
         return Condition(kind, status, reason, str(found.get("message", "")))
+
+    @property
+    def build_is_recorded(self) -> bool:
+        """Whether the history tells how that build ended."""
+        return any(record.name == self.build_name for record in self.history)
 
     def ready(self) -> tuple[str, str]:
         """Status and reason of Ready, empty if it was never written."""
@@ -92,12 +104,15 @@ def last_status(written: Mapping[str, Any]) -> LastStatus:
         build_is_queued=build.get("phase") == BuildPhase.QUEUED,
         build_is_over=build.get("phase") in (BuildPhase.SUCCEEDED, BuildPhase.FAILED),
         build_started_at=str(build.get("startedAt") or ""),
+        serving_image=str(written.get("servingImage", "")),
         log_tail=str(build.get("logTail", "")),
         history=tuple(
             BuildRecord(
                 name=str(item.get("build", "")),
                 outcome=str(item.get("outcome", "")),
                 image=str(item.get("image", "")),
+                arch=architecture(str(item.get("arch", ""))),
+                untagged=item.get("untagged") is True,
                 commit=str(item.get("commit", "")),
                 built_at=item.get("builtAt", ""),
                 written=item,

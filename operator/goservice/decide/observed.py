@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from goservice.api.conditions import Reason
-from goservice.manifest import Manifest
+from goservice.manifest import Difference, Manifest
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Resolution:
     """The same, in a sentence."""
     fresh: bool = False
     """Whether it was asked for after the last rebuild request was first seen."""
+    tag: str = ""
+    """The commit of a tag that has the name of the branch which `sha` is of; empty if there is none."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,15 @@ class Fleet:
     """The other services' builds."""
 
     running: int = 0
-    """Builds that run, or are just being started."""
+    """Builds that hold a build slot: they run, or are just being started."""
     ahead: int = 0
-    """Services that have waited longer for a build slot."""
+    """Services whose turn for a build slot comes before, as many as there are slots at the most."""
+    running_here: int = 0
+    """Of those builds, the ones in the service's own namespace."""
+    ahead_here: int = 0
+    """Of those services, the ones in the service's own namespace."""
+    before: int = 0
+    """Services of its namespace that have waited longer, all of them."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,27 @@ class Lookup:
     """As kubectl takes it."""
     occasion: str = ""
     """Tells two requests for the same list apart, so that the second one is made, too."""
+    newest_of: tuple[str, ...] = ()
+    """The uids of owners: of each its newest object counts, however many there are. Else some are enough to
+    tell what is the matter, and 20 are read."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the API server made of the object that was applied last."""
+
+    digest: str
+    """The hash of what was applied."""
+    otherwise: tuple[Difference, ...] = ()
+    """Fields that it answered otherwise: a webhook writes them."""
+    applied_at: datetime | None = None
+    """When."""
+    undone: int = 0
+    """How many times in a row somebody has changed what was applied."""
+    by: str = ""
+    """The field manager who did, if it is known."""
+    undone_fields: tuple[Difference, ...] = ()
+    """What was found instead."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +97,8 @@ class Observed:
     """The other services' builds."""
     lookups: Mapping[Lookup, tuple[Manifest, ...]] = field(default_factory=dict)
     """What lookups of earlier passes found."""
+    answers: Mapping[tuple[str, str], Applied] = field(default_factory=dict)
+    """What was made of our own applies, by kind and name; those of an earlier process are not known."""
     foreign: frozenset[tuple[str, str]] = frozenset()
     """Objects of a needed kind and name that are not this service's."""
     refusal: str = ""

@@ -25,12 +25,14 @@ from goservice.decide import (
     source,
     status,
     upkeep,
+    warnings,
 )
 from goservice.decide.build import BuildStep, Phase
 from goservice.decide.facts import Facts
 from goservice.decide.observed import Observed
 from goservice.decide.source import SourceStep
-from goservice.decide.writes import Apply, Delete, Plan, Write
+from goservice.decide.upkeep import Upkept
+from goservice.decide.writes import Delete, Plan, Write
 from goservice.objects.children import CHILDREN, Child, Wants
 from goservice.objects.pod_template import Deployed
 from goservice.settings import Settings
@@ -58,6 +60,8 @@ class Pass:
     """Found by `_build`."""
     writes: tuple[Write, ...] = ()
     """Found by `_write` and `_prune`."""
+    upkept: Upkept = Upkept()
+    """Found by `_write`: what is to be said of the objects."""
     not_served: tuple[Condition, ...] = ()
     """What the spec asks for and the cluster does not serve, found by `_write`."""
     deployed: Deployed | None = None
@@ -125,7 +129,8 @@ def _choose_image(state: Pass) -> Pass:
     if state.build.digest:
         image = names.image(state.service, state.build.digest)
         go = "" if state.source.pinned else state.build.fetched.go
-        return replace(state, deployed=Deployed(image, wanted.user.uid, wanted.time_zone, go))
+        arch = "" if state.source.pinned else state.build.fetched.arch
+        return replace(state, deployed=Deployed(image, wanted.user.uid, wanted.time_zone, go, arch))
     if live is None:
         return state
     return replace(
@@ -137,12 +142,13 @@ def _write(state: Pass) -> Pass:
     """Which objects are not as they should be."""
     wants = Wants(state.service, state.settings, state.build.order, state.deployed, _memory(state))
     rows, absent = state.children, state.observed.absent
-    found = upkeep.writes(
-        wants, state.facts, upkeep.served(rows, absent), building=state.build.has_pod
+    found = upkeep.step(
+        wants, state.facts, upkeep.served(rows, absent), state.now, building=state.build.has_pod
     )
     return replace(
         state,
-        writes=(*state.writes, *found),
+        writes=(*state.writes, *found.writes),
+        upkept=found,
         not_served=tuple(upkeep.not_served(wants, rows, absent)),
     )
 
@@ -162,47 +168,59 @@ def _memory(state: Pass) -> dict[str, str]:
             names.INPUTS: attempt.inputs,
             names.ATTEMPT: str(attempt.number),
             names.GO_VERSION: state.build.fetched.go,
+            names.ARCH: state.build.fetched.arch,
         }
+        if state.build.untagged:
+            tag = names.tag(state.service, state.source.commit, attempt.inputs)
+            notes[names.UNTAGGED] = tag
     notes[names.REBUILD_HANDLED] = rebuild
     return {key: value for key, value in notes.items() if value}
 
 
 def _prune(state: Pass) -> Pass:
-    """Which builds lie beyond the history."""
+    """Which builds lie beyond the history, or are to be made anew."""
     current = state.build.attempt.name if state.build.attempt else ""
     found: tuple[Delete, ...] = prune.deletes(state.service, state.observed, state.facts, current)
+    gone = state.build.discard
+    if gone is not None:
+        found += (Delete("Job", state.service.namespace, gone.name, gone.job_uid),)
     return replace(state, writes=(*state.writes, *found))
 
 
 def _summarise(state: Pass) -> Pass:
     """What all this comes to: the status, what to ask for, and when to look again."""
     service, observed, found = state.service, state.observed, state.build
-    deployment_changes = any(
-        isinstance(write, Apply) and write.manifest["kind"] == "Deployment"
-        for write in state.writes
-    )
     load = rollout.step(
         service,
         state.now,
         state.facts,
         wanted=state.deployed is not None,
-        touched=deployment_changes,
+        touched=state.upkept.rolls_out,
     )
-    due = [after for after in (found.requeue_after, load.requeue_after) if after is not None]
+    waits = (found.requeue_after, load.requeue_after, state.upkept.again)
+    due = [after for after in waits if after is not None]
     pending = state.facts.pending_rebuild and not state.source.pinned
-    plan = status.plan(service, state.facts, state.now, state.source, found, load, state.not_served)
+    warned = warnings.found(
+        warnings.Seen(service, state.settings, state.facts, state.source, state.upkept.deviations)
+    )
+    plan = status.plan(
+        service, state.facts, state.now, state.source, found, load, state.not_served, warned
+    )
+    asked = found.lookups + load.lookups
+    lookups = tuple(lookup for lookup in asked if lookup not in observed.lookups)
+    if lookups:
+        plan = status.held(plan, state.facts.status)
     return replace(
         state,
         plan=replace(
             plan,
             writes=state.writes,
-            lookups=tuple(
-                lookup for lookup in found.lookups + load.lookups if lookup not in observed.lookups
-            ),
+            lookups=lookups,
             requeue_after=min(due, default=None),
             watch_source=not state.source.pinned,
             refresh_source=pending and not observed.is_fresh,
             waits_for_slot=found.phase is Phase.QUEUED,
+            gives_way=found.gives_way,
         ),
     )
 

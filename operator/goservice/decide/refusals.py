@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from urllib.parse import urlsplit
 
-from goservice.api.conditions import After, Condition, Reason, Type, verdict
+from goservice import hosts
+from goservice.api.conditions import After, Condition, Reason, Type
 from goservice.api.resource import GoService
 from goservice.decide import rollout, status
 from goservice.decide.facts import Facts, of_unreadable
@@ -18,7 +19,13 @@ from goservice.manifest import Manifest
 from goservice.objects.pod_template import effective_resources
 from goservice.settings import Settings
 
-STATED_BY_EVERY_PLAN = (Type.READY, Type.RECONCILING, Type.STALLED, Type.AVAILABLE)
+STATED_BY_EVERY_PLAN = (
+    Type.READY,
+    Type.RECONCILING,
+    Type.STALLED,
+    Type.AVAILABLE,
+    Type.SUSPENDED,
+)
 """Conditions that every plan states anew."""
 CARRIED_OVER = tuple(kind for kind in Type if kind not in STATED_BY_EVERY_PLAN)
 """Conditions that stay as they were while nothing is built or changed."""
@@ -33,9 +40,15 @@ def invalid(body: Manifest, error: InvalidSpec, observed: Observed, now: datetim
         Condition(Type.READY, "False", Reason.INVALID_SPEC, str(error)),
         Condition(Type.STALLED, "True", Reason.INVALID_SPEC, str(error)),
         rollout.available(found.deployment),
-        *_as_it_was(found.status, Type.BUILT),
+        *_as_it_was(found.status, *CARRIED_OVER),
     ]
-    return status.status_plan(found.status, found.generation, now, shown, {})
+    written = found.status.written
+    kept = {key: written[key] for key in status.OUTLIVES if key in written}
+    if found.status.build_is_queued:
+        kept.pop("build", None)
+    elif found.status.build_is_recorded and not found.status.build_is_over:
+        kept["build"] = status.build_without_job(found.status)
+    return status.status_plan(found.status, found.generation, now, shown, kept)
 
 
 def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
@@ -46,13 +59,15 @@ def suspended(service: GoService, facts: Facts, now: datetime) -> Plan:
         message += " A rebuild request waits."
     message += f' Resume: kubectl patch goservice {service.name} -n {service.namespace} --type=merge -p \'{{"spec":{{"suspend":false}}}}\''
     shown = [
-        Condition(Type.READY, verdict(before.ready()[0]) or "Unknown", Reason.SUSPENDED, message),
+        Condition(Type.SUSPENDED, "True", Reason.SUSPENDED, message),
         rollout.available(facts.deployment),
         *_as_it_was(before, *CARRIED_OVER),
     ]
-    generation = before.generation or service.generation
-    fields = status.recorded(service, facts, generation)
-    return status.status_plan(before, generation, now, shown, fields)
+    if before.ready()[0] == "True":
+        # A Ready that is not True would make kstatus, and all that waits by it, wait until it is resumed.
+        shown.insert(0, Condition(Type.READY, "True", Reason.SUSPENDED, message))
+    fields = status.recorded(service, facts, service.generation)
+    return status.status_plan(before, service.generation, now, shown, fields)
 
 
 def stalled(service: GoService, facts: Facts, now: datetime, reason: Reason, message: str) -> Plan:
@@ -83,18 +98,10 @@ def fault(service: GoService, observed: Observed, settings: Settings) -> tuple[R
             f"spec.image.repository: {wanted.image.repository} is not allowed here;"
             f" it must start with {' or '.join(allowed)}"
         )
-    if wanted.source is not None and wanted.image.digest is None:
-        address = urlsplit(wanted.source.git.url)
-        hosts = settings.git.allowed_hosts
-        if address.scheme == "http" and not settings.git.allow_http:
-            return Reason.FORBIDDEN_BY_PLATFORM, (
-                "spec.source.git.url: http is not allowed here; use https"
-            )
-        if hosts and address.netloc not in hosts and address.hostname not in hosts:
-            return Reason.FORBIDDEN_BY_PLATFORM, (
-                f"spec.source.git.url: {address.netloc} is not allowed here;"
-                f" it must be on {' or '.join(hosts)}"
-            )
+    if wanted.image.digest is None:
+        forbidden = forbidden_source(service, settings)
+        if forbidden:
+            return Reason.FORBIDDEN_BY_PLATFORM, forbidden
     scaling = wanted.autoscaling
     by_cpu = scaling is not None and (
         scaling.target_cpu_utilization_percentage or not scaling.metrics
@@ -112,6 +119,21 @@ def fault(service: GoService, observed: Observed, settings: Settings) -> tuple[R
     if observed.refusal:
         return Reason.CLUSTER_REFUSED, observed.refusal
     return None
+
+
+def forbidden_source(service: GoService, settings: Settings) -> str:
+    """Why the platform lets nobody ask the service's repository; empty if it may be asked."""
+    if service.spec.source is None:
+        return ""
+    url = service.spec.source.git.url
+    if urlsplit(url).scheme.lower() == "http" and not settings.git.allow_http:
+        return "spec.source.git.url: http is not allowed here; use https"
+    if not hosts.is_allowed(url, settings.git.allowed_hosts):
+        return (
+            f"spec.source.git.url: {urlsplit(url).netloc} is not allowed here;"
+            f" it must be on {' or '.join(settings.git.allowed_hosts)}"
+        )
+    return ""
 
 
 def _is_below(beginning: str, repository: str) -> bool:

@@ -20,6 +20,8 @@ class SourceStep:
     """Why there is no answer. It stands beside a commit when only the poll failed."""
     message: str = ""
     """The same, in a sentence."""
+    tag: str = ""
+    """The commit of a tag that has the branch's name; empty if there is none."""
     pinned: bool = False
     """Whether image.digest says what serves, so that no commit is wanted."""
 
@@ -36,4 +38,4 @@ def resolve(service: GoService, resolution: Resolution | None, status: LastStatu
     answer = resolution or Resolution()
     # Another generation may name another source, which has other commits.
     remembered = status.commit_sha if status.generation == service.generation else ""
-    return SourceStep(answer.sha or remembered, answer.reason, answer.message)
+    return SourceStep(answer.sha or remembered, answer.reason, answer.message, answer.tag)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, assert_never
 
 from goservice import names
-from goservice.api.conditions import Condition, Reason, Type, Verdict, merged
+from goservice.api.conditions import After, Condition, Reason, Type, Verdict, merged
 from goservice.api.resource import GoService
 from goservice.api.status import BuildPhase
 from goservice.build.outcome import Failed, Running, Succeeded
@@ -26,6 +26,8 @@ KEPT = (
     "selector", "url", "dockerfile", "lastHandledRebuildAt", "lastHandledRestartAt",
 )  # fmt: skip
 """Fields that stay as they are until a pass knows better."""
+OUTLIVES = (*KEPT, "commit", "history", "warnings")
+"""Fields that stay while the resource cannot be read at all."""
 COUNTS = ("replicas", "readyReplicas")
 """Fields that move while pods come and go: on their way they are not worth a write."""
 
@@ -38,6 +40,7 @@ def plan(
     build: BuildStep,
     rollout: RolloutStep,
     not_served: Iterable[Condition] = (),
+    warnings: Sequence[Mapping[str, Any]] = (),
 ) -> Plan:
     """The plan that writes the status of a service that is at work.
 
@@ -59,6 +62,7 @@ def plan(
         recorded(service, facts, service.generation)
         | _rollout_fields(service, rollout)
         | _build_fields(service, facts, source, build)
+        | ({"warnings": list(warnings)} if warnings else {})
     )
     return status_plan(facts.status, service.generation, now, shown, fields, rollout.desired)
 
@@ -83,6 +87,16 @@ def status_plan(
     return Plan(status=status, events=_events(before, last_status(status)))
 
 
+def held(plan: Plan, before: LastStatus) -> Plan:
+    """The plan without its status where that would only lose words that the next pass finds again."""
+    if plan.status is None:
+        return plan
+    after = last_status(plan.status)
+    if (after.ready(), after.generation) != (before.ready(), before.generation):
+        return plan
+    return replace(plan, status=None, events=())
+
+
 def _essence(status: Mapping[str, Any]) -> dict[str, Any]:
     """What is worth a write."""
     return {key: value for key, value in status.items() if key not in COUNTS}
@@ -95,10 +109,18 @@ def _arrived(before: Mapping[str, Any], status: Mapping[str, Any], desired: int 
 
 
 def _events(before: LastStatus, after: LastStatus) -> tuple[Event, ...]:
-    """One event for each transition of Ready, but for the first look around."""
+    """One event for each transition of Ready, but for the first look around.
+
+    While it serves, the source may be lost: Ready stays, so that is told by itself.
+    """
     ready = after.condition(Type.READY)
+    lost, was = after.condition(Type.SOURCE_RESOLVED), before.condition(Type.SOURCE_RESOLVED)
     if ready is None or before.ready() == after.ready() or ready.reason is Reason.RESOLVING:
-        return ()
+        if ready is None or lost is None or lost.status != "False" or lost.reason == ready.reason:
+            return ()
+        if lost.reason.after is not After.STOP or (was and was.reason is lost.reason):
+            return ()
+        return (Event("Warning", lost.reason, lost.message),)
     kind: Literal["Normal", "Warning"] = "Warning" if ready.status == "False" else "Normal"
     return (Event(kind, ready.reason, ready.message),)
 
@@ -180,7 +202,24 @@ def recorded(service: GoService, facts: Facts, generation: int) -> dict[str, Any
     shown = next((build for build in facts.builds if build.name == before.build_name), None)
     if shown is not None:
         fields["build"] = _build_status(service, before, shown)
+    elif before.build_is_queued:
+        del fields["build"]  # an older version named a build that was never started
+    elif before.build_name and not before.build_is_over:
+        fields["build"] = build_without_job(before)
     return fields
+
+
+def build_without_job(before: LastStatus) -> dict[str, Any]:
+    """`status.build` of a build that ran when it was written, and whose Job is gone: it is over.
+
+    It stays, so that its name is not used again.
+    """
+    ends = {record.name: record.outcome for record in before.history}
+    outcome = ends.get(before.build_name) or str(Reason.NODE_LOST)
+    fields = {key: value for key, value in before.build.items() if key != "reason"}
+    if outcome == Reason.SUCCEEDED:
+        return {**fields, "phase": str(BuildPhase.SUCCEEDED)}
+    return {**fields, "phase": str(BuildPhase.FAILED), "reason": outcome}
 
 
 def history(service: GoService, facts: Facts) -> list[dict[str, Any]]:
@@ -189,12 +228,21 @@ def history(service: GoService, facts: Facts) -> list[dict[str, Any]]:
     for attempt in facts.builds:
         if attempt.name in records:
             continue
-        item = {"build": attempt.name, "commit": attempt.commit, "builtAt": attempt.finished}
+        item: dict[str, str | bool] = {
+            "build": attempt.name,
+            "commit": attempt.commit,
+            "builtAt": attempt.finished,
+        }
         match attempt.outcome:
             case Running():
                 continue
-            case Succeeded(digest=digest):
-                item |= {"outcome": str(Reason.SUCCEEDED), "image": names.image(service, digest)}
+            case Succeeded(digest=digest, fetched=fetched, untagged=untagged):
+                item |= {
+                    "outcome": str(Reason.SUCCEEDED),
+                    "image": names.image(service, digest),
+                    "arch": fetched.arch,
+                    "untagged": untagged,
+                }
             case Failed(reason=reason):
                 item["outcome"] = str(reason)
             case _:
@@ -232,11 +280,8 @@ def _build_fields(
         fields["commit"] = _commit_fields(facts.status, source, build)
     attempt = build.attempt
     has_job = attempt is not None and (attempt.has_job or build.order is not None)
-    if attempt is not None and (has_job or build.phase is Phase.QUEUED):
-        fields["build"] = _build_status(
-            service, facts.status, attempt, queued=build.phase is Phase.QUEUED
-        )
-    if attempt is not None and has_job:
+    if attempt is not None and has_job and build.phase is not Phase.QUEUED:
+        fields["build"] = _build_status(service, facts.status, attempt)
         fields["dockerfile"] = {"configMap": attempt.name}
     if build.fetched.go:
         fields["goVersion"] = build.fetched.go
@@ -257,9 +302,7 @@ def _commit_fields(before: LastStatus, source: SourceStep, build: BuildStep) -> 
     return {key: value for key, value in fields.items() if value}
 
 
-def _build_status(
-    service: GoService, before: LastStatus, attempt: Attempt, *, queued: bool = False
-) -> dict[str, Any]:
+def _build_status(service: GoService, before: LastStatus, attempt: Attempt) -> dict[str, Any]:
     """`status.build`: the newest build, in a form that does not change while it merely runs."""
     is_known = before.build_name == attempt.name
     if is_known and attempt.recorded and before.build_is_over:
@@ -279,8 +322,6 @@ def _build_status(
             fields["phase"] = str(BuildPhase.SUCCEEDED)
         case Failed(reason=reason, tail=tail):
             fields |= {"phase": str(BuildPhase.FAILED), "reason": str(reason), "logTail": tail}
-        case Running() if queued:
-            fields |= {"phase": str(BuildPhase.QUEUED), "startedAt": "", "logsCommand": ""}
         case Running():
             fields["phase"] = str(BuildPhase.RUNNING)
         case _:

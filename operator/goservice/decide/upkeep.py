@@ -8,10 +8,13 @@ restarts no pod.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import assert_never
 
 from goservice import names
 from goservice.api.conditions import Condition, Reason
+from goservice.decide.contested import Deviation, Judgement, judge
 from goservice.decide.facts import Facts
 from goservice.decide.live_deployment import LiveDeployment
 from goservice.decide.writes import Apply, Create, Delete, Write
@@ -25,12 +28,50 @@ GOSERVICE, AUTOSCALER = "GoService", "Autoscaler"
 """Who writes the Deployment's `replicas`, as its annotation says."""
 
 
-def writes(
-    wants: Wants, facts: Facts, children: Sequence[Child], *, building: bool
-) -> Iterable[Write]:
+@dataclass(frozen=True)
+class Upkept:
+    """What there is to do, and to say, about a service's objects."""
+
+    writes: tuple[Write, ...] = ()
+    """In order."""
+    deviations: tuple[Deviation, ...] = ()
+    """Fields that are otherwise than applied, and stay so for now."""
+    again: float | None = None
+    """Seconds until an object that others write is to be looked at again."""
+    rolls_out: bool = False
+    """Whether the Deployment's pods are to be others than were applied last; more of them are none."""
+
+
+def step(
+    wants: Wants, facts: Facts, children: Sequence[Child], now: datetime, *, building: bool
+) -> Upkept:
     """The writes of these rows in order. `building`: a build has a pod, or is about to have one."""
+    found = list(_each(wants, facts, children, now, building=building))
+    verdicts = [one for one in found if isinstance(one, Judgement)]
+    again = [verdict.again for verdict in verdicts if verdict.again is not None]
+    return Upkept(
+        tuple(one for one in found if not isinstance(one, Judgement)),
+        tuple(deviation for verdict in verdicts for deviation in verdict.deviations),
+        min(again, default=None),
+        any(_rolls_out(facts, one) for one in found if isinstance(one, Apply)),
+    )
+
+
+def _rolls_out(facts: Facts, write: Apply) -> bool:
+    """Whether an apply brings other pods."""
+    live, applied = facts.deployment, write.manifest
+    notes = applied["metadata"].get("annotations", {})
+    if applied["kind"] != "Deployment" or names.APPLIED not in notes:
+        return False  # where a second manager holds the replicas, it applies nothing else
+    made = notes[names.TEMPLATE], notes[names.RENDERED]
+    return live is None or made != (live.template_inputs, live.rendered)
+
+
+def _each(
+    wants: Wants, facts: Facts, children: Sequence[Child], now: datetime, *, building: bool
+) -> Iterable[Write | Judgement]:
     for child in of_component("build", children):
-        yield from _written(child, wants, facts, building=building)
+        yield from _written(child, wants, facts, now, building=building)
     if wants.deployed is None:
         return
     app = of_component("app", children)
@@ -38,7 +79,7 @@ def writes(
         if child.goes_first and child.wanted(wants) is None:
             yield from _removed(child, wants, facts)
     for child in app:
-        yield from _written(child, wants, facts, building=building)
+        yield from _written(child, wants, facts, now, building=building)
 
 
 def served(children: Iterable[Child], absent: Collection[str]) -> tuple[Child, ...]:
@@ -63,7 +104,9 @@ def not_served(
         yield Condition(child.optional, "False", Reason.API_NOT_SERVED, message)
 
 
-def _written(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:
+def _written(
+    child: Child, wants: Wants, facts: Facts, now: datetime, *, building: bool
+) -> Iterable[Write | Judgement]:
     match child.upkeep:
         case Upkeep.WATCHED:
             pass
@@ -75,10 +118,10 @@ def _written(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Ite
         case Upkeep.WHILE_BUILDING:
             yield from _while_building(child, wants, facts, building=building)
         case Upkeep.APPLIED:
-            yield from _applied(child, wants, facts)
+            yield from _applied(child, wants, facts, now)
         case Upkeep.ROLLED_OUT:
             assert wants.deployed is not None
-            yield from _rolled_out(wants, wants.deployed, facts)
+            yield from _rolled_out(wants, wants.deployed, facts, now)
         case _:
             assert_never(child.upkeep)
 
@@ -95,20 +138,27 @@ def _before_build(child: Child, wants: Wants, facts: Facts) -> Iterable[Write]:
 
 def _while_building(child: Child, wants: Wants, facts: Facts, *, building: bool) -> Iterable[Write]:
     live, wanted = _live(child, wants, facts), child.wanted(wants)
-    if wanted is None or (live is None and not building) or (live and covers(live, wanted)):
+    if wanted is None or (live is None and not building):
         return
-    yield Apply(wanted)
+    if live is not None:
+        wanted = child.grown(live, wanted)
+    if live is None or not covers(live, wanted):
+        yield Apply(wanted)
 
 
-def _applied(child: Child, wants: Wants, facts: Facts) -> Iterable[Write]:
+def _applied(
+    child: Child, wants: Wants, facts: Facts, now: datetime
+) -> Iterable[Write | Judgement]:
     wanted = child.wanted(wants)
     if wanted is None:
         if not child.goes_first:
             yield from _removed(child, wants, facts)
         return
     marked = _marked(wanted, digest_of(wanted))
-    live = _live(child, wants, facts)
-    if live is None or not covers(live, marked):
+    place = child.kind.kind, child.name(wants.service)
+    verdict = judge(_live(child, wants, facts), marked, facts.answers.get(place), now)
+    yield verdict
+    if verdict.apply:
         yield Apply(marked)
 
 
@@ -121,20 +171,27 @@ def _removed(child: Child, wants: Wants, facts: Facts) -> Iterable[Write]:
 
 def _marked(wanted: Manifest, digest: str) -> Manifest:
     """The object with the hash of itself, so that a field that is no longer wanted is seen."""
+    return _annotated(wanted, names.APPLIED, digest)
+
+
+def _annotated(wanted: Manifest, key: str, value: str) -> Manifest:
     metadata = wanted["metadata"]
-    annotations = {**metadata.get("annotations", {}), names.APPLIED: digest}
+    annotations = {**metadata.get("annotations", {}), key: value}
     return {**wanted, "metadata": {**metadata, "annotations": annotations}}
 
 
 # --- the Deployment -------------------------------------------------------------------------------
 
 
-def _rolled_out(wants: Wants, deployed: Deployed, facts: Facts) -> Iterable[Write]:
+def _rolled_out(
+    wants: Wants, deployed: Deployed, facts: Facts, now: datetime
+) -> Iterable[Write | Judgement]:
     service, settings = wants.service, wants.settings
     live = facts.deployment
-    rendered = digest_of(pod_template(service, settings, deployed))
+    template = pod_template(service, settings, deployed)
+    rendered = digest_of(template)
     inputs = template_hash(service, settings, deployed)
-    kept = _template_to_keep(live, inputs, rendered)
+    kept = _template_to_keep(live, inputs, rendered, template)
     owner = AUTOSCALER if service.spec.autoscaling else GOSERVICE
     restart = service.restart_requested_at
     notes = {
@@ -149,16 +206,57 @@ def _rolled_out(wants: Wants, deployed: Deployed, facts: Facts) -> Iterable[Writ
     digest = digest_of({**wanted, "spec": {**wanted["spec"], "template": inputs}})
     notes[names.RENDERED] = live.rendered if live and kept else rendered
     marked = _marked({**wanted, "metadata": {**wanted["metadata"], "annotations": notes}}, digest)
-    if live is not None and covers(facts.own["Deployment", service.name], marked):
-        return
-    yield from _with_replicas_handed_over(wants, live, owner, Apply(marked))
+    place = "Deployment", service.name
+    verdict = judge(facts.own.get(place), marked, facts.answers.get(place), now)
+    yield verdict
+    if verdict.apply:
+        # Beside what is compared: an older Deployment without it is as good.
+        sent = _annotated(marked, names.IMAGE, deployed.image)
+        yield from _with_replicas_handed_over(wants, live, owner, Apply(sent))
 
 
-def _template_to_keep(live: LiveDeployment | None, inputs: str, rendered: str) -> Manifest | None:
-    """The live template, when its inputs are the wanted ones and another version rendered it."""
+def _template_to_keep(
+    live: LiveDeployment | None, inputs: str, rendered: str, template: Manifest
+) -> Manifest | None:
+    """The live template, when its inputs are the wanted ones and another version rendered it.
+
+    Not where somebody has changed by hand what no version may differ in.
+    """
     if live is None or live.template_inputs != inputs or live.rendered == rendered:
         return None
-    return live.template
+    return live.template if covers(live.template, _essential(live.template, template)) else None
+
+
+def _essential(live: Manifest, template: Manifest) -> Manifest:
+    """Of a pod template: image, its architecture, user, time zone and what Pod Security asks for.
+
+    Of an image the digest counts: a webhook may name a mirror of its registry.
+    """
+    spec = template["spec"]
+    [container] = spec["containers"]
+    image = container["image"]
+    for there in live.get("spec", {}).get("containers") or ():
+        if there.get("name") == container["name"]:
+            runs = str(there.get("image"))
+            image = runs if runs.partition("@")[2] == image.partition("@")[2] else image
+    return {
+        "spec": {
+            **({"nodeSelector": spec["nodeSelector"]} if "nodeSelector" in spec else {}),
+            "securityContext": {
+                key: value
+                for key, value in spec["securityContext"].items()
+                if key in ("runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile")
+            },
+            "containers": [
+                {
+                    "name": container["name"],
+                    "image": image,
+                    "env": [one for one in container["env"] if one["name"] == "TZ"],
+                    "securityContext": container["securityContext"],
+                }
+            ],
+        }
+    }
 
 
 def _with_replicas_handed_over(

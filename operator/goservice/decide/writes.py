@@ -78,3 +78,5 @@ class Plan:
     """Whether the source must be asked now: a rebuild was requested."""
     waits_for_slot: bool = False
     """Whether a build waits for a build slot."""
+    gives_way: bool = False
+    """Whether the build that has a slot cannot start, so that another may have it."""

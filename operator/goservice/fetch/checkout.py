@@ -45,6 +45,8 @@ class Checkout:
     """The main package, relative to the module's folder."""
     go_version: str
     """The builder's Go version, empty if unknown."""
+    tags: tuple[str, ...] = ()
+    """The build tags that the service sets."""
 
     @property
     def host(self) -> str:
@@ -70,7 +72,7 @@ def check_arguments(checkout: Checkout) -> None:
         Refused: an argument is not of its form.
     """
     if not re.fullmatch(
-        r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/[\x21-\x7e]+", checkout.url
+        r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[\x21-\x7e]+", checkout.url
     ):
         raise Refused(
             Reason.UNSAFE_SOURCE,

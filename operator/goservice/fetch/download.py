@@ -32,6 +32,9 @@ LEAST_FREE = 1024 * 1024
 LOOK_SECONDS = 10
 """Seconds that the request may take which looks where a redirect leads."""
 
+LOOK_BYTES = 128
+"""Bytes of its answer that are read."""
+
 Say = Callable[[str], None]
 """Writes one line into the container's log."""
 
@@ -41,18 +44,23 @@ _DISK_FULL = r"No space left on device|Disk quota exceeded"
 _KILLED = r"died of signal 9|[Oo]ut of memory"
 """What git writes where it, or a helper of it, had too little memory."""
 
+_NOT_SMART = r"dumb http transport does not support"
+"""What git writes of a server that does not speak its smart HTTP protocol: of files, or of any page."""
+
 _SIGNS: tuple[tuple[str, Reason, str], ...] = (
     (_KILLED, Reason.OUT_OF_MEMORY,
      "git ran out of memory: the commit holds files too large for the fetch container."),
-    (r"transport '.*' not allowed|protocol '.*' is not supported", Reason.UNSAFE_SOURCE,
+    (r"transport '[^'\n]{0,200}' not allowed|protocol '[^'\n]{0,200}' is not supported", Reason.UNSAFE_SOURCE,
      "The repository's address is not allowed: set spec.source.git.url to an https:// or http:// address."),
     (r"fsck error|error in (?:\w+ )?object|: (?:hasDot|gitmodules|badTree|fullPathname)", Reason.UNSAFE_SOURCE,
      "git refuses an object of the commit as damaged or dangerous: run git fsck on a clone and mend it."),
+    (r"mismatched algorithms|expected sha/ref, got '[0-9a-f]{40} ", Reason.UNSAFE_SOURCE,
+     "The repository's objects have SHA-256 names, which are not supported: use one with SHA-1 names, git's default."),
     (r"returned error: 30[12378]|update url base from redirection", Reason.UNSAFE_SOURCE,
      "{redirected}."),
     (r"could not read (?:Username|Password)|Authentication failed|returned error: 40[13]", Reason.GIT_AUTHENTICATION_FAILED,
      "{host} asks for credentials, and only public repositories can be built: check spec.source.git.url."),
-    (r"repository '.*' not found|returned error: 4(?:04|10)", Reason.GIT_AUTHENTICATION_FAILED,
+    (r"repository '[^'\n]{0,2100}' not found|returned error: 4(?:04|10)", Reason.GIT_AUTHENTICATION_FAILED,
      "{host} says that there is no such repository, which is also said of private ones: check spec.source.git.url."),
     (r"[Cc]ould not resolve host", Reason.GIT_UNAVAILABLE, "{host} has no address: its name is not known."),
     (r"certificate", Reason.GIT_UNAVAILABLE, "{host} shows a certificate that is not trusted."),
@@ -193,6 +201,12 @@ def explained(failed: GitFailed, checkout: Checkout, git: WorkTree, say: Say) ->
             f"git did not end within {git.deadline_seconds:.0f} s: {checkout.host} is too slow, or "
             "the repository too large.",
         )
+    if failed.says(_NOT_SMART) and redirects.PLAIN_FILES.match(_asked_again(checkout.url)[2]):
+        return Refused(
+            Reason.UNSAFE_SOURCE,
+            f"{checkout.host} serves the repository's files and does not speak git's smart HTTP "
+            "protocol, which is needed: serve it with git http-backend, or from a forge.",
+        )
     reason, message, found = next(
         (reason, message, found)
         for pattern, reason, message in _SIGNS
@@ -200,7 +214,8 @@ def explained(failed: GitFailed, checkout: Checkout, git: WorkTree, say: Say) ->
     )
     words = {"host": checkout.host, **found.groupdict()}
     if "{redirected}" in message:
-        words["redirected"] = redirects.refusal(checkout.host, *_redirect(checkout.url))
+        requested, location, _ = _asked_again(checkout.url)
+        words["redirected"] = redirects.refusal(checkout.host, requested, location)
     return Refused(reason, message.format(**words))
 
 
@@ -212,10 +227,10 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _redirect(url: str) -> tuple[str, str]:
-    """The URL that git requested, and the Location that the server redirects it to; "" if unknown.
+def _asked_again(url: str) -> tuple[str, str, bytes]:
+    """The URL that git requested, the Location that the server redirects it to, how its answer begins.
 
-    The request is made again, since git does not print the Location.
+    The last two are empty if unknown. The request is made again, since git prints neither.
     """
     requested = f"{url.rstrip('/')}{redirects.INFO_REFS}?service=git-upload-pack"
     certificates = os.environ.get("GIT_SSL_CAINFO")
@@ -224,13 +239,13 @@ def _redirect(url: str) -> tuple[str, str]:
         opener = urllib.request.build_opener(
             _NoRedirects, urllib.request.HTTPSHandler(context=context)
         )
-        with opener.open(requested, timeout=LOOK_SECONDS):
-            return requested, ""
+        with opener.open(requested, timeout=LOOK_SECONDS) as answer:
+            return requested, "", answer.read(LOOK_BYTES)
     except urllib.error.HTTPError as error:
         with error:
-            return requested, error.headers.get("Location", "")
+            return requested, error.headers.get("Location", ""), b""
     except (OSError, ValueError, http.client.HTTPException):
-        return requested, ""
+        return requested, "", b""
 
 
 def _full(tree: Path) -> bool:

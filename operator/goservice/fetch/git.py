@@ -35,6 +35,9 @@ _CONFIGURATION = {
     "core.protectNTFS": "true",
     "core.symlinks": "true",
     "credential.helper": "",
+    # Faults of old tools that do no harm: git fsck only warns of them. What is dangerous stays refused.
+    "fetch.fsck.nulInCommit": "ignore",
+    "fetch.fsck.zeroPaddedFilemode": "ignore",
     "gc.auto": "0",
     "http.followRedirects": "false",
     "http.lowSpeedLimit": "1",

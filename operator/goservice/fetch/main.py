@@ -9,6 +9,7 @@ files, cleaned and capped. It never builds anything and never follows a submodul
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import signal
 import sys
@@ -21,10 +22,16 @@ from types import FrameType
 from typing import NoReturn
 
 from goservice.api.conditions import Reason
-from goservice.fetch import download, links, module
+from goservice.fetch import download, links, module, pointers
 from goservice.fetch.checkout import Checkout, Refused, check_arguments, shown
 from goservice.fetch.download import Say
 from goservice.fetch.git import GitFailed, WorkTree
+
+ARCHITECTURES = {
+    "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "riscv64": "riscv64",
+    "s390x": "s390x", "x86_64": "amd64",
+}  # fmt: skip
+"""What Go and Kubernetes call the machine that builds."""
 
 LONGEST_REPORT = 4000
 """Bytes of the report. The kubelet cuts a container's termination message at 4096."""
@@ -48,6 +55,7 @@ def main(
     *,
     into: str,
     go_version: str = "",
+    tags: str = "",
     termination_log: str = "/dev/termination-log",
 ) -> int:
     """Check out, verify and report; the exit code, 0 or 1."""
@@ -57,7 +65,13 @@ def main(
         _print(f"{time.monotonic() - started:7.2f} s  {shown(text, 2000)}")
 
     checkout = Checkout(
-        url, commit.lower(), revision or "", directory or ".", package or ".", go_version or ""
+        url,
+        commit.lower(),
+        revision or "",
+        directory or ".",
+        package or ".",
+        go_version or "",
+        tuple(tags.split(",")) if tags else (),
     )
     report: dict[str, str]
     try:
@@ -101,12 +115,14 @@ def fetch(checkout: Checkout, git: WorkTree, say: Say) -> dict[str, str]:
         say("Checking the module and its main package")
         go = module.check_module(checkout, git.tree)
         module.check_package(checkout, git.tree)
+        say("Checking that files have their contents")
+        pointers.check(checkout, git.tree)
     except GitFailed as failed:
         raise download.explained(failed, checkout, git, say) from failed
     except OSError as error:
         raise download.unwritable(error) from error
     say(f"Done: {report['subject']}")
-    return report | {"go": go}
+    return report | {"go": go, "arch": ARCHITECTURES.get(platform.machine(), "")}
 
 
 def _make_empty(tree: Path) -> None:

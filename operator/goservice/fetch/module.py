@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from goservice.api.conditions import Reason
+from goservice.fetch import constraints
 from goservice.fetch.checkout import LONGEST_PATH, Checkout, Refused, shown
 
 MOST_FOUND = 5
@@ -24,8 +26,17 @@ _PACKAGE_CLAUSE = re.compile(
 )
 """A Go file's package clause, after nothing but white space and comments."""
 
-_IGNORED = re.compile(r"^//(?:go:build|[ \t]*\+build)[ \t]+ignore[ \t\r]*$", re.MULTILINE)
-"""A build constraint that takes the file out of every build: `//go:build ignore`."""
+
+@dataclass(frozen=True)
+class PackageSeen:
+    """A folder's package, as a build for Linux without cgo sees it."""
+
+    name: str | None
+    """Its name; None if no file of it counts. Main wins over others."""
+    cgo: str = ""
+    """A file that is left out because it imports C."""
+    left_out: str = ""
+    """A file that is left out by its build constraint or its name."""
 
 
 def check_module(checkout: Checkout, tree: Path) -> str:
@@ -62,7 +73,7 @@ def _no_go_mod(checkout: Checkout, tree: Path) -> str:
         what = f"spec.source.git.directory: the repository has no {place}"
     found = [
         shown(path.relative_to(tree).as_posix(), LONGEST_PATH)
-        for path in _folders(tree)
+        for path in folders(tree)
         if (path / "go.mod").is_file()
     ][:MOST_FOUND]
     if found:
@@ -118,7 +129,8 @@ def check_package(checkout: Checkout, tree: Path) -> None:
     """
     module = tree / checkout.directory
     folder = module / checkout.package
-    name = package_name(folder) if folder.is_dir() else None
+    seen = look(folder, checkout.tags) if folder.is_dir() else PackageSeen(None)
+    name = seen.name
     other = _other_module(module, folder, tree)
     if name == "main" and not other:
         return
@@ -132,11 +144,22 @@ def check_package(checkout: Checkout, tree: Path) -> None:
         )
     elif name:
         what = f"{package} is package {shown(name, 40)}, not package main."
+    elif seen.cgo:
+        what = (
+            f"{package} needs cgo, which builds do not have: {shown(seen.cgo, LONGEST_PATH)} imports C."
+            " Use a package without cgo."
+        )
+        raise Refused(Reason.COMPILE_FAILED, what)
+    elif seen.left_out:
+        what = (
+            f"{package} holds no Go files for Linux and build.tags: the build constraint or the name of"
+            f" {shown(seen.left_out, LONGEST_PATH)} leaves it out."
+        )
     else:
         what = f"{package} holds no Go files but tests and ignored ones."
     found = [
         shown("./" + path.relative_to(module).as_posix(), LONGEST_PATH).replace("./.", ".")
-        for path in _take(_main_packages(module), MOST_FOUND)
+        for path in _take(_main_packages(module, checkout.tags), MOST_FOUND)
     ]
     if found:
         advice = f" Main packages here: {', '.join(found)}"
@@ -159,11 +182,11 @@ def _other_module(module: Path, folder: Path, tree: Path) -> str:
     return ""
 
 
-def _main_packages(module: Path) -> Iterator[Path]:
-    for folder in _folders(module):
+def _main_packages(module: Path, tags: Collection[str]) -> Iterator[Path]:
+    for folder in folders(module):
         if folder != module and _other_module(module, folder, module):
             continue
-        if package_name(folder) == "main":
+        if look(folder, tags).name == "main":
             yield folder
 
 
@@ -171,7 +194,7 @@ def _take(paths: Iterator[Path], most: int) -> list[Path]:
     return [path for path, _ in zip(paths, range(most), strict=False)]
 
 
-def _folders(root: Path) -> Iterator[Path]:
+def folders(root: Path) -> Iterator[Path]:
     """A folder and those below that Go would look into, the nearest first."""
     waiting = deque([root])
     while waiting:
@@ -187,18 +210,24 @@ def _folders(root: Path) -> Iterator[Path]:
         )
 
 
-def package_name(folder: Path) -> str | None:
-    """The name of a folder's package, None if no file of it counts. Main wins over others."""
-    name = None
+def look(folder: Path, tags: Collection[str] = ()) -> PackageSeen:
+    """What a folder's package is to a build with these tags."""
+    name: str | None = None
+    cgo = left_out = ""
     for file in sorted(folder.glob("*.go")):
         if file.name.startswith((".", "_")) or file.name.endswith("_test.go"):
             continue
-        clause = _PACKAGE_CLAUSE.match(_text(file, 64 * 1024)) if file.is_file() else None
-        if clause and not _IGNORED.search(clause["lead"]):
-            if clause["name"] == "main":
-                return "main"
-            name = name or clause["name"]
-    return name
+        text = _text(file, 64 * 1024) if file.is_file() else ""
+        clause = _PACKAGE_CLAUSE.match(text)
+        if clause is None:
+            continue
+        if not constraints.takes(file.name, clause["lead"], tags):
+            left_out = left_out or file.name
+        elif constraints.imports_c(text[clause.end() :]):
+            cgo = cgo or file.name
+        elif name != "main":
+            name = "main" if clause["name"] == "main" else name or clause["name"]
+    return PackageSeen(name, cgo, left_out)
 
 
 def _text(file: Path, most: int) -> str:

@@ -2,8 +2,9 @@
 
 A key is in at most one place: waiting, busy, or busy and dirty (something happened meanwhile, so
 it waits again once done). A hundred events of one service are therefore one pass. Keys that are
-due later sit on a heap; keys that failed come back with backoff. The queue knows nothing of
-Kubernetes and does no I/O.
+due later sit on a heap; keys that failed come back with backoff. A key whose passes keep sending
+requests, because somebody undoes what they do, is slowed down, whatever is fought over. The queue
+knows nothing of Kubernetes and does no I/O.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ LONGEST_DELAY = 300.0
 
 JITTER = 0.2
 """Share by which a delay is shortened or lengthened, so that keys do not come back together."""
+
+SENDING_AT_ONCE = 60
+"""Passes of one key in a row that may send something as soon as there is a reason: more than any life needs."""
+
+SENDING_EACH = 30.0
+"""Seconds for each further one: two parties who undo each other's work meet 120 times an hour."""
 
 AnyKey = TypeVar("AnyKey", bound=Hashable)
 
@@ -53,6 +60,9 @@ class Queue(Generic[AnyKey]):
         self._heap: list[tuple[float, int, AnyKey]] = []
         self._entries = 0
         self._failures: dict[AnyKey, int] = {}
+        self._sending: set[AnyKey] = set()
+        self._paid_at: dict[AnyKey, float] = {}
+        self._swept_at = clock()
         self._closed = False
         self._changed = asyncio.Event()
 
@@ -77,6 +87,10 @@ class Queue(Generic[AnyKey]):
             return
         if key in self._busy:
             self._dirty.add(key)
+            return
+        rest = self._rest(key)
+        if rest > 0:
+            self.add_after(key, rest)
             return
         self._pending[key] = self._clock()
         self._notice()
@@ -113,6 +127,10 @@ class Queue(Generic[AnyKey]):
     def forget(self, key: AnyKey) -> None:
         """End the key's backoff: its next failure starts from the first delay."""
         self._failures.pop(key, None)
+
+    def sends(self, key: AnyKey) -> None:
+        """Say that the pass over this key, which is handed out, sends requests; once or more often."""
+        self._sending.add(key)
 
     async def get(self) -> AnyKey:
         """The next key, which is the caller's until `done`.
@@ -157,6 +175,9 @@ class Queue(Generic[AnyKey]):
     def done(self, key: AnyKey) -> None:
         """Give a key back; if it was added meanwhile, it waits again."""
         self._busy.pop(key, None)
+        if key in self._sending:
+            self._sending.discard(key)
+            self._pay(key)
         if key in self._dirty:
             self._dirty.discard(key)
             self.add(key)
@@ -185,6 +206,18 @@ class Queue(Generic[AnyKey]):
         except TimeoutError:
             return False
         return True
+
+    def _pay(self, key: AnyKey) -> None:
+        """Move on the moment from which a key owes nothing, by what a pass costs."""
+        now = self._clock()
+        if now - self._swept_at >= SENDING_EACH:
+            self._swept_at = now
+            self._paid_at = {other: at for other, at in self._paid_at.items() if at > now}
+        self._paid_at[key] = max(self._paid_at.get(key, now), now) + SENDING_EACH
+
+    def _rest(self, key: AnyKey) -> float:
+        """Seconds until a key may have another pass that sends something; not above 0: at once."""
+        return self._paid_at.get(key, 0.0) - self._clock() - (SENDING_AT_ONCE - 1) * SENDING_EACH
 
     def _promote(self) -> None:
         """Move the delayed keys that are due to the waiting ones."""

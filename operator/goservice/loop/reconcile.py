@@ -18,8 +18,8 @@ from goservice.api import parsing, resource
 from goservice.api.conditions import Reason
 from goservice.api.resource import GoService
 from goservice.cluster.protocol import ONLY_NEW, Cluster
-from goservice.decide import events, plan, refusals
-from goservice.decide.observed import Lookup, Observed, Resolution
+from goservice.decide import contested, events, plan, refusals
+from goservice.decide.observed import Applied, Lookup, Observed, Resolution
 from goservice.decide.writes import Apply, Create, Delete, Event, Plan, Write
 from goservice.errors import (
     AlreadyExists,
@@ -34,26 +34,27 @@ from goservice.errors import (
     RevisionNotFound,
     SourceError,
     SourceForbidden,
+    SourceUnfit,
 )
-from goservice.loop import finished_builds
+from goservice.loop import finished_builds, lookups
 from goservice.loop.build_slots import BuildSlots
 from goservice.loop.cache import Cache
 from goservice.manifest import Key, Manifest, condition_of, digest_of, owned
 from goservice.metrics import Metrics
 from goservice.objects.children import CHILDREN, Child
+from goservice.objects.metadata import belongs
 from goservice.settings import Settings
 from goservice.sources.polling import Answer
 
 log = logging.getLogger(__name__)
 
-REMEMBERED_LOOKUPS = 8
-"""Answered list requests of one service that are kept; the oldest goes."""
 REFUSED_FOR = timedelta(seconds=60)
 """How long a refusal stays in the status before the writes are tried again."""
 UNRESOLVED: Mapping[type[SourceError], Reason] = {
     RevisionNotFound: Reason.REVISION_NOT_FOUND,
     GitAuthenticationFailed: Reason.GIT_AUTHENTICATION_FAILED,
     SourceForbidden: Reason.FORBIDDEN_BY_PLATFORM,
+    SourceUnfit: Reason.UNSAFE_SOURCE,
     GitUnavailable: Reason.GIT_UNAVAILABLE,
 }
 """What the status calls each error of a source; a test holds it to the tree of errors."""
@@ -86,6 +87,8 @@ class Memory:
     """The service's own children, by kind and name, in the last pass."""
     applied: dict[tuple[str, str, str], tuple[str, str]] = field(default_factory=dict)
     """By manager, kind and name: the hash last applied and the resourceVersion that it gave."""
+    answers: dict[tuple[str, str], Applied] = field(default_factory=dict)
+    """By kind and name: what the API server made of the last apply."""
     checked_uid: str = ""
     """The uid that the API server was seen to have for the resource."""
     rebuild: tuple[str, float] | None = None
@@ -113,6 +116,7 @@ class Reconciler:
         settings: Settings,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         wake: Callable[[Key], object] = lambda _: None,
+        sends: Callable[[Key], object] = lambda _: None,
         metrics: Metrics | None = None,
         children: Sequence[Child] = CHILDREN,
     ) -> None:
@@ -126,8 +130,14 @@ class Reconciler:
         self._sources = sources
         self._settings = settings
         self._clock = clock
+        self._sends = sends
         self._memory: dict[Key, Memory] = {}
-        self._slots = BuildSlots(settings.builds.max_concurrent, wake)
+        self._slots = BuildSlots(
+            settings.builds.max_concurrent,
+            settings.builds_of_a_namespace,
+            lambda: store.counts("Job"),
+            wake,
+        )
 
     async def reconcile(self, key: Key) -> float | None:
         """One pass. Gives the seconds until the next one is due, None if only a change is.
@@ -144,6 +154,7 @@ class Reconciler:
         if memory is None or memory.uid != uid:
             # What stood against a namesake does not stand against this one.
             memory = self._memory[key] = Memory(uid)
+        await self._take_up(key)
         try:
             service, decided = self._decide(key, body, memory)
         except Exception:
@@ -159,6 +170,15 @@ class Reconciler:
         done = await self._carry_out(key, service, body, decided, memory)
         # What a lookup found, and a resource that turned out to be another one, is looked at at once.
         return 0.0 if decided.lookups or not done else decided.requeue_after
+
+    async def _take_up(self, key: Key) -> None:
+        """Read what an earlier resource of this name may have left: the cache has its name only."""
+        for kind, place in self._store.left(*key):
+            self._sends(key)
+            try:
+                self._store.put(kind, await self._cluster.get(kind, *place), whole=True)
+            except NotFound:
+                self._store.drop(kind, place)
 
     def _decide(self, key: Key, body: Manifest, memory: Memory) -> tuple[GoService | None, Plan]:
         """The service and its plan; no service where the resource cannot be parsed."""
@@ -189,8 +209,9 @@ class Reconciler:
             status=body.get("status") or {},
             children=children,
             resolution=self._resolution(key, service, memory) if service else None,
-            fleet=self._slots.fleet(key, self._store.counts("Job")),
+            fleet=self._slots.fleet(key),
             lookups=dict(memory.lookups),
+            answers=dict(memory.answers),
             foreign=frozenset(memory.foreign),
             refusal=memory.refusal,
             absent=self.absent,
@@ -199,10 +220,12 @@ class Reconciler:
     def _resolution(self, key: Key, service: GoService, memory: Memory) -> Resolution | None:
         """What is known of the newest commit, without asking anybody."""
         source = service.spec.source
-        if source is None or service.spec.image.digest or service.spec.suspend:
+        idle = source is None or service.spec.image.digest or service.spec.suspend
+        if source is None or idle or refusals.forbidden_source(service, self._settings):
             self._sources.forget(key)
             return None
-        self._sources.want(source.git.url, source.git.revision, source.poll_interval_seconds, key)
+        interval = self._settings.git.poll_seconds(source.poll_interval_seconds)
+        self._sources.want(source.git.url, source.git.revision, interval, key)
         known = self._sources.known(source.git.url, source.git.revision)
         if known is None:
             return None
@@ -210,8 +233,9 @@ class Reconciler:
         asked = since is not None and since[0] == service.rebuild_requested_at
         fresh = asked and since is not None and known.asked_at >= since[1]
         if known.error is None:
-            return Resolution(known.sha, fresh=fresh)
-        return Resolution(known.sha, UNRESOLVED[type(known.error)], str(known.error))
+            return Resolution(known.sha, fresh=fresh, tag=known.tag)
+        reason = UNRESOLVED[type(known.error)]
+        return Resolution(known.sha, reason, str(known.error), tag=known.tag)
 
     # --- remember -----------------------------------------------------------------------------------
 
@@ -231,6 +255,7 @@ class Reconciler:
             self._slots.start(key)
         else:
             self._slots.leave(key)
+        self._slots.give_way(key, decided.gives_way)
         if decided.refresh_source and service.spec.source is not None:
             memory = self._memory[key]
             if memory.rebuild is None or memory.rebuild[0] != service.rebuild_requested_at:
@@ -256,6 +281,7 @@ class Reconciler:
 
     def _forget(self, key: Key) -> None:
         self._memory.pop(key, None)
+        self._slots.give_way(key, False)
         self._slots.leave(key)
         self._sources.forget(key)
 
@@ -283,15 +309,8 @@ class Reconciler:
                 self._slots.leave(key)
         await self._report(body, decided, memory)
         for lookup in decided.lookups:
-            found = await self._cluster.list(
-                lookup.kind,
-                lookup.namespace,
-                label_selector=lookup.label_selector,
-                field_selector=lookup.field_selector,
-            )
-            while len(memory.lookups) >= REMEMBERED_LOOKUPS:
-                memory.lookups.pop(next(iter(memory.lookups)))
-            memory.lookups[lookup] = tuple(found)
+            self._sends(key)
+            lookups.remember(memory.lookups, lookup, await lookups.answer(self._cluster, lookup))
         return True
 
     async def _is_current(self, key: Key, service: GoService, memory: Memory) -> bool:
@@ -317,6 +336,7 @@ class Reconciler:
             case Apply(manifest=manifest, manager=manager):
                 await self._apply(service, manifest, manager, memory)
             case Delete(kind=kind, namespace=namespace, name=name, uid=uid):
+                self._sends((namespace, service.name))
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(kind, namespace, name, uid=uid)
                 self._store.drop(kind, (namespace, name))
@@ -326,6 +346,7 @@ class Reconciler:
     async def _create(self, service: GoService, manifest: Manifest, memory: Memory) -> None:
         kind, metadata = manifest["kind"], manifest["metadata"]
         place = kind, metadata["namespace"], metadata["name"]
+        self._sends((service.namespace, service.name))
         try:
             made = await self._cluster.create(manifest)
         except AlreadyExists:
@@ -352,6 +373,7 @@ class Reconciler:
             sent = {**manifest, "metadata": {**metadata, "resourceVersion": ONLY_NEW}}
         elif memory.applied.get(place) == (digest, _version(live)):
             return
+        self._sends((namespace, service.name))
         try:
             made = await self._cluster.apply(sent, manager=manager)
         except Conflict:
@@ -361,6 +383,10 @@ class Reconciler:
             if memory.applied.get(place) != (digest, _version(made)):
                 made = await self._cluster.apply(manifest, manager=manager)
         memory.applied[place] = (digest, _version(made))
+        if manager == names.OPERATOR:
+            before = memory.answers.get((kind, name))
+            now = self._clock()
+            memory.answers[kind, name] = contested.applied(before, manifest, live, made, now)
         self._store.put(kind, made)
 
     async def _existing(
@@ -368,7 +394,7 @@ class Reconciler:
     ) -> Manifest:
         """An object that the watches do not show: ours all the same, or foreign."""
         found = await self._cluster.get(kind, namespace, name)
-        if owned(found, service.uid):
+        if belongs(found, service):
             return found
         raise self._foreign(kind, namespace, name, memory)
 
@@ -383,6 +409,12 @@ class Reconciler:
         if decided.status is None:
             return
         metadata = body["metadata"]
+        # What another manager has put into the status stays there: the answer is what we can have.
+        place = (names.OPERATOR, resource.KIND, metadata["name"])
+        digest = digest_of(dict(decided.status))
+        if memory.applied.get(place) == (digest, _version(body)):
+            return
+        self._sends((metadata["namespace"], metadata["name"]))
         self._count(body, decided.status, memory)
         made = await self._cluster.apply_status(
             {
@@ -398,6 +430,7 @@ class Reconciler:
                 "status": dict(decided.status),
             }
         )
+        memory.applied[place] = (digest, _version(made))
         self._store.put(resource.KIND, made)
         for event in decided.events:
             await self._emit(body, event)

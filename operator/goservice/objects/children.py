@@ -108,12 +108,16 @@ class Child:
     """The object; None if there is to be none."""
     name: Callable[[GoService], str] = lambda service: service.name
     """Its name, for those that have one name for all time."""
+    grown: Callable[[Manifest, Manifest], Manifest] = lambda _, wanted: wanted
+    """What is wanted beside this live one, where others may make it larger and nobody smaller."""
     goes_first: bool = False
     """Whether an unwanted one is deleted before the others are applied."""
     selector: Mapping[str, str] = field(default_factory=dict)
     """Further labels that the watch selects on. Where a kind has several rows, the first one's count."""
     unread: str = ""
     """The largest part of the object, where no pass reads it: it is not kept in memory."""
+    large: bool = False
+    """Whether anybody may fill an object of the kind with a MiB: lists of it come in small pages."""
     optional: Type | None = None
     """The condition that says so where the cluster does not serve the kind. None: the API is always there."""
 
@@ -158,6 +162,7 @@ CHILDREN: tuple[Child, ...] = (
         Upkeep.WHILE_BUILDING,
         lambda wants: persistent_volume_claim.cache_claim(wants.service),
         names.cache_claim,
+        grown=persistent_volume_claim.grown,
         why="The claim of `build.cache.size`. Never deleted here: its owner's deletion does that, or you.",
     ),
     Child(
@@ -175,6 +180,7 @@ CHILDREN: tuple[Child, ...] = (
         MADE_ONCE,
         Upkeep.CREATED,
         _config_map,
+        large=True,
         unread="data",
         why="The rendered Dockerfile. `list` shows all ConfigMaps to the operator; it watches only its own label.",
     ),
@@ -185,6 +191,7 @@ CHILDREN: tuple[Child, ...] = (
         Upkeep.CREATED,
         _job,
         unread="spec",
+        large=True,
         why="Builds, and taking old ones away. Whoever may create Jobs may run pods: this is the strongest right here.",
     ),
     Child(
@@ -195,6 +202,7 @@ CHILDREN: tuple[Child, ...] = (
         # Of the pods only those that build: the service's own are asked for when a rollout stands still.
         selector={names.COMPONENT: "build"},
         unread="spec",
+        large=True,
         why="How a build ended, why a rollout stands still.",
     ),
     Child(
@@ -211,6 +219,7 @@ CHILDREN: tuple[Child, ...] = (
         KEPT,
         Upkeep.ROLLED_OUT,
         _deployment,
+        large=True,
         why="The service. Never deleted: its owner's deletion does that.",
     ),
     Child(
@@ -237,7 +246,7 @@ CHILDREN: tuple[Child, ...] = (
         REMOVED,
         Upkeep.APPLIED,
         lambda wants: pod_disruption_budget.disruption_budget(wants.service),
-        why="Where two pods are guaranteed, and taking it away.",
+        why="Where there can be two pods, and taking it away.",
     ),
 )
 """Every child, in the order in which they are written, watched and shown."""
@@ -252,6 +261,10 @@ CHILD_KINDS: Mapping[str, Kind] = kinds_of(CHILDREN)
 """The kinds of the table by their name, each once, in its order."""
 UNREAD: Mapping[str, str] = {child.kind.kind: child.unread for child in CHILDREN if child.unread}
 """By kind: the key of the part of an object that no pass reads."""
+
+
+LARGE: frozenset[str] = frozenset(child.kind.kind for child in CHILDREN if child.large)
+"""The kinds whose lists come in small pages."""
 
 
 def optional_kinds(children: Iterable[Child]) -> tuple[str, ...]:

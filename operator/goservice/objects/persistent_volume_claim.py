@@ -6,6 +6,7 @@ from goservice import names
 from goservice.api.resource import GoService
 from goservice.manifest import Manifest
 from goservice.objects.metadata import metadata
+from goservice.quantity import amount
 
 
 def cache_claim(service: GoService) -> Manifest | None:
@@ -24,3 +25,12 @@ def cache_claim(service: GoService) -> Manifest | None:
             "resources": {"requests": {"storage": cache.size}},
         },
     }
+
+
+def grown(live: Manifest, wanted: Manifest) -> Manifest:
+    """The claim that is wanted, as large as it is by now: a claim never shrinks."""
+    storage = (live.get("spec") or {}).get("resources", {}).get("requests", {}).get("storage")
+    asked = wanted["spec"]["resources"]["requests"]["storage"]
+    if storage is None or amount(str(storage)) <= amount(asked):
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "resources": {"requests": {"storage": storage}}}}

@@ -1,4 +1,4 @@
-"""The PodDisruptionBudget: where at least two pods are guaranteed."""
+"""The PodDisruptionBudget: wherever there can be two pods."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from goservice.objects.metadata import metadata
 def disruption_budget(service: GoService) -> Manifest | None:
     """A drain takes few pods at once, and never waits for broken ones.
 
-    None where fewer than two pods are guaranteed: it would only hold drains up.
+    None where there is never more than one pod. One pod of many-to-be is no obstacle: maxUnavailable
+    counts what is taken away, not what must stay.
     """
-    if guaranteed_replicas(service) < 2:
+    if most_replicas(service) < 2:
         return None
     return {
         "apiVersion": "policy/v1",
@@ -27,7 +28,7 @@ def disruption_budget(service: GoService) -> Manifest | None:
     }
 
 
-def guaranteed_replicas(service: GoService) -> int:
-    """The pods that there are at the least."""
+def most_replicas(service: GoService) -> int:
+    """The pods that there can be."""
     scaling = service.spec.autoscaling
-    return scaling.min_replicas if scaling else service.spec.replicas
+    return scaling.max_replicas if scaling else service.spec.replicas

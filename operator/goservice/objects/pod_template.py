@@ -22,6 +22,16 @@ READINESS_SECONDS = 2
 """Between two default checks: with the kubelet's 10 a Go program waits up to 10 s for its first request."""
 
 
+HOME = "/tmp"  # noqa: S108
+"""The only folder that can be written to."""
+
+
+ARCH_LABEL = "kubernetes.io/arch"
+"""The label with which each node tells its architecture."""
+LEAST_FREE_PORT = 1024
+"""The port from which on everybody may listen; the amount below it needs a sysctl."""
+
+
 LEAST_MEMORY_LIMIT = 64 * 2**20
 """Below this many bytes GOMEMLIMIT would make Go collect garbage without end."""
 
@@ -38,6 +48,8 @@ class Deployed:
     """Its time zone, a name of the IANA database."""
     go: str = ""
     """The module's go line, empty if it is not known."""
+    arch: str = ""
+    """The architecture that the image is made for; empty if it is not known: the pods go anywhere."""
 
 
 def pod_template(service: GoService, settings: Settings, deployed: Deployed) -> Manifest:
@@ -62,7 +74,9 @@ def pod_template(service: GoService, settings: Settings, deployed: Deployed) -> 
                 "runAsNonRoot": True,
                 **(ids if settings.services.run_as_user else {}),
                 "seccompProfile": {"type": "RuntimeDefault"},
+                **_low_ports(service),
             },
+            **({"nodeSelector": {ARCH_LABEL: deployed.arch}} if deployed.arch else {}),
             "topologySpreadConstraints": [
                 {
                     "maxSkew": 1,
@@ -115,8 +129,17 @@ def _container(service: GoService, settings: Settings, deployed: Deployed) -> Ma
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        # A crash's last lines come into the status without a right on logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "tmp", "mountPath": HOME}],
     }
+
+
+def _low_ports(service: GoService) -> Manifest:
+    """What lets a user who is not root listen below 1024 on every container runtime."""
+    if all(port.port >= LEAST_FREE_PORT for port in service.spec.ports):
+        return {}
+    return {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]}
 
 
 def effective_resources(service: GoService, settings: Settings) -> dict[str, dict[str, str]]:
@@ -129,7 +152,8 @@ def environment(
 ) -> list[Manifest]:
     """The process's environment: ours first, so that the user's may refer to it; theirs wins."""
     wanted = service.spec
-    ours = {"TZ": deployed.time_zone}
+    # The image's user has no folder of his own: programs that cache in HOME would end at once.
+    ours = {"TZ": deployed.time_zone, "HOME": HOME}
     if wanted.ports:
         ours["PORT"] = str(wanted.ports[0].port)
     limit = amount(resources["limits"]["memory"]) if "memory" in resources["limits"] else None

@@ -44,6 +44,7 @@ def template_hash(service: GoService, settings: Settings, deployed: Deployed) ->
             "uid": deployed.uid,
             "timeZone": deployed.time_zone,
             "go": deployed.go,
+            **({"arch": deployed.arch} if deployed.arch else {}),
             "restart": service.restart_requested_at,
             "settings": _settings_that_reach(settings),
         }

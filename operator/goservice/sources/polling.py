@@ -13,7 +13,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -23,7 +23,13 @@ from goservice.errors import GitUnavailable, SourceError
 from goservice.manifest import Key
 from goservice.metrics import Metrics
 from goservice.sources.gate import Gate
-from goservice.sources.git import CONCURRENCY, LONGEST_ANSWER, LONGEST_SECONDS, GitServers
+from goservice.sources.git import (
+    CONCURRENCY,
+    LONGEST_ANSWER,
+    LONGEST_SECONDS,
+    Found,
+    GitServers,
+)
 from goservice.sources.refs import is_commit
 
 log = logging.getLogger(__name__)
@@ -49,6 +55,8 @@ class Answer:
     """Why the last poll had no answer; None if it had."""
     asked_at: float
     """When the last poll began, in seconds on the clock of `refresh_now`."""
+    tag: str = ""
+    """The commit of a tag that has the name of the branch which `sha` is of; empty if there is none."""
 
 
 @dataclass
@@ -85,6 +93,7 @@ class Sources:
         self,
         *,
         allow_http: bool = False,
+        allowed_hosts: Collection[str] = (),
         allowed_networks: Iterable[str] = (),
         concurrency: int = CONCURRENCY,
         metrics: Metrics | None = None,
@@ -97,6 +106,7 @@ class Sources:
         self._git = GitServers(
             Gate(allowed_networks),
             allow_http=allow_http,
+            allowed_hosts=allowed_hosts,
             concurrency=concurrency,
             resolver=resolver,
             longest_answer=longest_answer,
@@ -144,6 +154,7 @@ class Sources:
         if not topic.intervals:
             topic.due = None
             del self._topics[topic.url, topic.revision]
+            self._tell(topic.answer, None)
 
     def refresh_now(self, url: str, revision: str | None) -> float:
         """Poll again at once; an answer whose `asked_at` is not below the returned time is newer."""
@@ -184,7 +195,11 @@ class Sources:
 
     async def resolve(self, url: str, revision: str | None) -> str:
         """Ask the server once, whoever subscribes; raises the `SourceError` if there is no answer."""
-        return await self._git.resolve(url, revision)
+        return (await self.look(url, revision)).sha
+
+    async def look(self, url: str, revision: str | None) -> Found:
+        """The same, and what else has the revision's name; raises the same."""
+        return await self._git.look(url, revision)
 
     async def _next(self) -> _Topic:
         """Wait for a topic to be due, and take it off the heap."""
@@ -205,9 +220,9 @@ class Sources:
     async def _poll(self, topic: _Topic, on_change: Callable[[Key], None]) -> None:
         """Poll once, plan the next poll, and call `on_change` if the answer is new or was demanded."""
         asked_at = self._moment()
-        sha, error = "", None
+        found, error = Found(""), None
         try:
-            sha = await self.resolve(topic.url, topic.revision)
+            found = await self.look(topic.url, topic.revision)
         except SourceError as refusal:
             error = refusal
         except Exception:
@@ -217,8 +232,9 @@ class Sources:
         self._count(error)
         before = topic.answer
         if error is not None and before is not None:
-            sha = before.sha
-        topic.answer = Answer(sha, error, asked_at)
+            found = Found(before.sha, before.tag)
+        topic.answer = Answer(found.sha, error, asked_at, found.tag)
+        self._tell(before, topic.answer)
         topic.failures = topic.failures + 1 if isinstance(error, GitUnavailable) else 0
         answered = topic.demanded_at is not None and asked_at >= topic.demanded_at
         if answered and not isinstance(error, GitUnavailable):
@@ -226,7 +242,8 @@ class Sources:
         if not topic.intervals:
             return
         self._schedule(topic)
-        changed = before is None or (before.sha, type(before.error)) != (sha, type(error))
+        said = (found.sha, found.tag, type(error))
+        changed = before is None or (before.sha, before.tag, type(before.error)) != said
         if changed or (answered and topic.demanded_at is None):
             for key in list(topic.intervals):
                 on_change(key)
@@ -261,6 +278,15 @@ class Sources:
         """The clock's time, never the same twice: a poll and a demand must not be at the same moment."""
         self._last_moment = max(self._clock(), self._last_moment + 1e-6)
         return self._last_moment
+
+    def _tell(self, before: Answer | None, now: Answer | None) -> None:
+        """Keep count of the repositories whose last poll had no answer."""
+        if self._metrics is None:
+            return
+        for answer, number in ((before, -1), (now, 1)):
+            if answer is not None and answer.error is not None:
+                result = type(answer.error).__name__
+                self._metrics.sources_unresolved.labels(result=result).inc(number)
 
     def _count(self, error: SourceError | None) -> None:
         if self._metrics is not None:

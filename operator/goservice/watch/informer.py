@@ -12,6 +12,7 @@ from kopf._cogs.structs.references import Insights  # the type of a public argum
 from typing_extensions import override
 
 from goservice.api import resource
+from goservice.cluster.client import LARGE_PAGE_SIZE
 from goservice.cluster.kinds import kinds_of
 from goservice.errors import GoServiceError
 from goservice.manifest import Kind
@@ -120,7 +121,8 @@ def kopf_settings(
     result.queueing.worker_limit = None
     # Seconds that kopf's worker of an object, and so the object, stays in memory after its last event.
     result.queueing.idle_timeout = 0.02
-    result.watching.chunk_size = 100
+    # Others may fill an object with a MiB, and kopf reads the kinds side by side.
+    result.watching.chunk_size = LARGE_PAGE_SIZE
     result.watching.inactivity_timeout = quiet_seconds
     result.watching.reconnect_backoff = 0.5
     result.watching.connect_timeout = 10

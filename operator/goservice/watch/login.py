@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import kopf
+from multidict import CIMultiDict
 from yarl import URL
 
+from goservice.cluster import impersonation
 from goservice.errors import SettingsError
 from goservice.watch.liveness import Watches
 
@@ -86,7 +88,8 @@ def login(watches: Watches, folder: Path = FOLDER) -> Login:
         named = kopf.login_with_kubeconfig(**arguments)
         if named is None or not named.server:
             raise SettingsError("no connection to a cluster: set KUBECONFIG, or run in a pod")
-        return session(named, watches)
+        acts_as = impersonation.headers(os.environ.get("KUBECONFIG") or "~/.kube/config")
+        return session(named, watches, acts_as=acts_as)
 
     return handler
 
@@ -101,7 +104,10 @@ async def _read_whole(response: aiohttp.ClientResponse) -> None:
 
 
 def session(
-    where: kopf.ConnectionInfo, watches: Watches, token: Callable[[], str] | None = None
+    where: kopf.ConnectionInfo,
+    watches: Watches,
+    token: Callable[[], str] | None = None,
+    acts_as: Mapping[str, str] | None = None,
 ) -> kopf.AiohttpSession:
     """A session that calls `token` for each request, if given: the kubelet replaces tokens."""
     server = URL(where.server)
@@ -134,7 +140,9 @@ def session(
     return kopf.AiohttpSession(
         aiohttp_session=aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=where.as_ssl_context()),
-            headers=where.as_http_headers(),
+            headers=CIMultiDict(
+                [*(where.as_http_headers() or {}).items(), *(acts_as or {}).items()]
+            ),
             proxy=where.proxy_url,
             trust_env=bool(where.trust_env),
             middlewares=(authorise, listen),

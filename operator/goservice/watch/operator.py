@@ -73,7 +73,9 @@ class Operator:
         )
         self.sources = sources or Sources(
             allow_http=settings.git.allow_http,
+            allowed_hosts=settings.git.allowed_hosts,
             allowed_networks=[str(network) for network in settings.git.allowed_networks],
+            longest_seconds=settings.git.timeout_seconds,
             metrics=counters,
         )
         self.reconciler = Reconciler(
@@ -83,6 +85,7 @@ class Operator:
             settings,
             clock=now,
             wake=self.queue.add,
+            sends=self.queue.sends,
             metrics=counters,
             children=children,
         )
