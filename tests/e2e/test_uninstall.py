@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import re
 import subprocess
@@ -39,7 +40,11 @@ def _everything(since: float) -> Iterator[tuple[str, bytes]]:
                 yield str(blob), _unpacked(blob.read_bytes())
     logs = [*(paths.run() / "log").rglob("*.log"), *(paths.run() / "logs").glob("*.log")]
     for file in logs:
-        if not file.is_symlink():  # the kubelet's second name for a log of pods/
+        if file.is_symlink():  # the kubelet's second name for a log of pods/
+            continue
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # the kubelet removes a container's log with it
             yield str(file), file.read_bytes()
     kinds = kubectl.kubectl("api-resources", "--verbs=list", "-o", "name").split()
     for kind in kinds:

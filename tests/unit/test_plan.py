@@ -1067,6 +1067,39 @@ def test_a_recorded_build_needs_no_pod() -> None:
     assert "~Deployment" in kinds(decided)
 
 
+def test_an_image_that_serves_was_built_whatever_the_history_tells_of_its_build() -> None:
+    """The history said NodeLost of it: two statuses took turns for ever."""
+    service = f.service()
+    job, pod = built(service)
+    world = [job, *applied(decide(service, f.observed(job, pod)))]
+    newer = f.job(service, commit="2" * 40, created=f.later(10))
+    for name in (job["metadata"]["name"], newer["metadata"]["name"]):
+        record = {"build": job["metadata"]["name"], "outcome": "NodeLost", "commit": f.COMMIT}
+        told = {"observedGeneration": 1, "build": {"name": name}, "history": [record]}
+        decided = decide(service, f.observed(*world, newer, status=told), seconds=90)
+        assert decided.status is not None
+        assert decided.status["build"]["name"] == job["metadata"]["name"]
+        assert decided.status["build"]["phase"] == "Succeeded"
+
+
+@pytest.mark.parametrize("number", ["x", "9", ""])
+def test_which_build_a_job_is_its_name_tells_and_no_annotation(number: str) -> None:
+    service = f.service()
+    job = f.job(service, ended="Failed", attempt=3, notes={names.TRIES: "5"})
+    pod = f.broken_pod(job)
+    first = decide(service, f.observed(job, pod))
+    notes = {**job["metadata"]["annotations"], names.ATTEMPT: number, names.INPUTS: "aaaaaaaaaa"}
+    job = {**job, "metadata": {**job["metadata"], "annotations": notes}}
+    assert decide(service, f.observed(job, pod)) == first
+
+
+def test_a_job_of_another_name_is_none_of_its_builds() -> None:
+    service = f.service()
+    job, pod = built(service)
+    job = {**job, "metadata": {**job["metadata"], "name": "checkout-build-mine"}}
+    assert "+Job" in kinds(decide(service, f.observed(job, pod)))
+
+
 def test_files_without_a_job_stay_until_the_commit_is_known_again() -> None:
     """An operator that died between the two must not remove what it makes again."""
     service = f.service()

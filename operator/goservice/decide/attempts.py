@@ -82,15 +82,17 @@ class Attempt:
         return bool(self.job_uid)
 
 
-def _attempt(job: Manifest, pods: list[Manifest], outcome: Outcome) -> Attempt:
-    metadata = job["metadata"]
+def _attempt(
+    job: Manifest, of_name: tuple[str, int], pods: list[Manifest], outcome: Outcome
+) -> Attempt:
+    metadata, (inputs, number) = job["metadata"], of_name
     ended = condition_of(job, "Complete") or condition_of(job, "Failed")
     finished = job.get("status", {}).get("completionTime") or ended.get("lastTransitionTime", "")
     commit = annotation(job, names.COMMIT)
     return Attempt(
         name=metadata["name"],
-        inputs=annotation(job, names.INPUTS),
-        number=parse_number(annotation(job, names.ATTEMPT), 1),
+        inputs=inputs,
+        number=number,
         outcome=outcome,
         job_uid=metadata.get("uid", ""),
         pod_uids=tuple(
@@ -152,15 +154,19 @@ def builds_of(
     builder: Engine,
     ends: Mapping[str, Outcome],
 ) -> tuple[Attempt, ...]:
-    """Builds that have a Job, the oldest first. `ends` knows, by name, what no pod tells any more."""
+    """Builds that have a Job, the oldest first. `ends` knows, by name, what no pod tells any more.
+
+    Which build a Job is, its name says: that alone cannot be changed.
+    """
     every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
     found, untold = [], []
     for (kind, _), job in sorted(observed.children.items()):
-        if kind != "Job" or not owned(job, service.uid):
+        of_name = names.parse_build(service, job["metadata"]["name"])
+        if kind != "Job" or of_name is None or not owned(job, service.uid):
             continue
         pods = _pods_of(every, job["metadata"].get("uid", ""))
         newest = max(pods, key=_created, default=None)
-        attempt = _attempt(job, pods, builder.outcome(job, newest))
+        attempt = _attempt(job, of_name, pods, builder.outcome(job, newest))
         if not _may_be_lost(attempt, newest):
             found.append(attempt)
         elif attempt.name in ends:
@@ -228,6 +234,8 @@ def past_of(
         if of_name is None or outcome is None:
             continue
         inputs, number = of_name
+        if any(a.number == number for a in found.get(inputs, ())):
+            continue  # the Deployment has its image, whatever is told of it
         attempt = Attempt(
             record.name,
             inputs,
