@@ -827,6 +827,33 @@ def test_a_pod_that_waited_for_its_node_is_asked_about_once_it_has_one() -> None
     assert set(occasions) == {"15"}
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"suspend": True}, {"image": {"repository": "elsewhere.example.com/a"}}]
+)
+def test_a_build_that_cannot_start_gives_way_whatever_else_is_said_of_its_service(
+    more: dict[str, Any],
+) -> None:
+    """A paused service's build held its place until its deadline."""
+    registries = f.SETTINGS.registries.model_copy(update={"allowed": ("registry.example.com",)})
+    settings = f.SETTINGS.model_copy(update={"registries": registries})
+    job, service = f.job(f.service()), f.service(generation=2, **more)
+
+    def at(seconds: float, **pod: Any) -> Plan:
+        return plan.decide(service, f.observed(job, f.pod(job, **pod)), settings, f.later(seconds))
+
+    waits = [{"name": "fetch", "state": {"waiting": {"reason": "PodInitializing"}}}]
+    soon = at(20, init=waits)
+    assert not soon.gives_way
+    assert soon.requeue_after is not None
+    assert soon.requeue_after <= 40
+    assert at(60, init=waits).gives_way
+    between = [f.terminated("fetch", 0, f.FETCHED % f.COMMIT), {**waits[0], "name": "build"}]
+    assert not at(90, init=between).gives_way, "it goes on in a moment"
+    stuck = {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}
+    assert at(90, init=[between[0], {"name": "build", "state": stuck}]).gives_way
+    assert not at(90, init=[{"name": "fetch", "state": {"running": {}}}]).gives_way
+
+
 def made_jobs(decided: Plan) -> list[dict[str, Any]]:
     created = [w.manifest for w in decided.writes if isinstance(w, Create)]
     return [dict(manifest) for manifest in created if manifest["kind"] == "Job"]

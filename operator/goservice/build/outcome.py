@@ -70,6 +70,11 @@ class Running:
     scheduled: str = ""
     """When its pod got a node, RFC 3339; empty if it has none."""
 
+    @property
+    def held_up(self) -> bool:
+        """Whether it has not begun, or cannot go on: between two containers it is neither."""
+        return not self.begun or bool(self.waiting)
+
 
 @dataclass(frozen=True)
 class Succeeded:

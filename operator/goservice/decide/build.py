@@ -84,8 +84,6 @@ class BuildStep:
     """What to ask for."""
     requeue_after: float | None = None
     """Seconds until something is due."""
-    gives_way: bool = False
-    """Whether its pod cannot start for so long that others may have its build slot."""
     discard: Attempt | None = None
     """A build that never began and that a corrected spec makes anew: its Job goes."""
 
@@ -182,7 +180,7 @@ def _progress(
     if attempt.lookup is not None:
         asked = (attempt.lookup,)
         return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt, lookups=asked)
-    if running.container and not running.waiting:
+    if not running.held_up:
         return BuildStep(Phase.RUNNING, Reason.BUILDING, message, attempt)
     pending = pending_build.look(service, now, facts, attempt, running)
     if pending.reason is not None:
@@ -199,7 +197,6 @@ def _progress(
         attempt,
         lookups=pending.lookups,
         requeue_after=pending.requeue_after,
-        gives_way=pending.gives_way,
     )
 
 
@@ -337,7 +334,6 @@ def _behind(
         other,
         lookups=running.lookups if running else (),
         requeue_after=running.requeue_after if running else None,
-        gives_way=running is not None and running.gives_way,
     )
 
 

@@ -7,6 +7,7 @@ that most of what can go wrong has been told; and twice more once a pod that wai
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -39,8 +40,6 @@ class Pending:
     """Events to ask for."""
     requeue_after: float | None = None
     """Seconds until they are asked for again."""
-    gives_way: bool = False
-    """Whether it has been pending for so long that others may have its build slot."""
 
 
 def look(
@@ -53,9 +52,8 @@ def look(
     due = [look for look in LOOKS if pending >= look]
     later = [(look - pending).total_seconds() for look in LOOKS if pending < look]
     requeue_after = later[0] if later else None
-    gives_way = since_start >= LOOKS[-1]
     if not due:
-        return Pending(requeue_after=requeue_after, gives_way=gives_way)
+        return Pending(requeue_after=requeue_after)
     reason, trouble = _from_events(service, facts, attempt, placed)
     if running.missing_image:
         # In words that stay: the kubelet finds other ones at each try.
@@ -75,7 +73,22 @@ def look(
             f"The build cannot start: {sentence(running.waiting)}{_next_step(service, running)}"
         )
     lookups = _lookups(service, attempt, due[-1], placed)
-    return Pending(reason, trouble, lookups, requeue_after, gives_way=gives_way)
+    return Pending(reason, trouble, lookups, requeue_after)
+
+
+def gives_way_at(attempts: Sequence[Attempt]) -> datetime | None:
+    """From when on others may have the build slot, since the build is held up; None while it goes on.
+
+    Held up it also is while its service is suspended, or something stands against it.
+    """
+    found = None
+    for attempt in attempts:
+        if isinstance(attempt.outcome, Running):
+            started = parse_time(attempt.started)
+            if started is None or attempt.lookup is not None or not attempt.outcome.held_up:
+                return None
+            found = max(found or started, started)
+    return found + LOOKS[-1] if found else None
 
 
 def _placed_late(attempt: Attempt, running: Running) -> str:

@@ -19,6 +19,7 @@ from goservice.decide import (
     build,
     facts,
     live_deployment,
+    pending_build,
     prune,
     refusals,
     rollout,
@@ -87,6 +88,16 @@ def decide(
     raise AssertionError("the last step makes a plan")
 
 
+def _ends(state: Pass, plan: Plan) -> Pass:
+    """The pass with its plan, and with what becomes of the slot of a build that is held up."""
+    at = pending_build.gives_way_at(state.facts.builds)
+    if at is None or state.now >= at:
+        return replace(state, plan=replace(plan, gives_way=at is not None))
+    wait = (at - state.now).total_seconds()
+    again = wait if plan.requeue_after is None else min(wait, plan.requeue_after)
+    return replace(state, plan=replace(plan, requeue_after=again))
+
+
 def _remember_restart(state: Pass) -> Pass:
     """Which restart was asked for last: to take the request away again restarts nothing."""
     live = state.facts.deployment
@@ -98,7 +109,7 @@ def _suspend(state: Pass) -> Pass:
     """Whether the resource says that nothing at all is to be built or changed."""
     if not state.service.spec.suspend:
         return state
-    return replace(state, plan=refusals.suspended(state.service, state.facts, state.now))
+    return _ends(state, refusals.suspended(state.service, state.facts, state.now))
 
 
 def _refuse(state: Pass) -> Pass:
@@ -106,7 +117,7 @@ def _refuse(state: Pass) -> Pass:
     fault = refusals.fault(state.service, state.observed, state.settings)
     if fault is None:
         return state
-    return replace(state, plan=refusals.stalled(state.service, state.facts, state.now, *fault))
+    return _ends(state, refusals.stalled(state.service, state.facts, state.now, *fault))
 
 
 def _resolve(state: Pass) -> Pass:
@@ -210,9 +221,9 @@ def _summarise(state: Pass) -> Pass:
     lookups = tuple(lookup for lookup in asked if lookup not in observed.lookups)
     if lookups:
         plan = status.held(plan, state.facts.status)
-    return replace(
+    return _ends(
         state,
-        plan=replace(
+        replace(
             plan,
             writes=state.writes,
             lookups=lookups,
@@ -220,7 +231,6 @@ def _summarise(state: Pass) -> Pass:
             watch_source=not state.source.pinned,
             refresh_source=pending and not observed.is_fresh,
             waits_for_slot=found.phase is Phase.QUEUED,
-            gives_way=found.gives_way,
         ),
     )
 
