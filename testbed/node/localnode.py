@@ -117,13 +117,13 @@ class Service:
     def wait_for(self, says: str, seconds: float = BUILD_SECONDS) -> Manifest:
         """Wait until Ready says this; return the status."""
 
-        def look() -> bool:
+        def look(_: Manifest) -> bool:
             now = self.says()
             if now.startswith("False") and now != says:
-                raise AssertionError(f"{self.name} says {now}: {self.message()}")
+                raise AssertionError(f"{self.name} is not to say {now}")
             return now == says
 
-        until(f"{self.name} says {says!r}; it says {self.says()!r}", look, seconds)
+        self.wait_until(f"says {says!r}", look, seconds)
         return self.status()
 
     def wait_until(self, what: str, found: Callable[[Manifest], Any], seconds: float = 60) -> Any:

@@ -55,6 +55,13 @@ UNKNOWN_MODULE = {
     ),
     "main.go": 'package main\n\nimport _ "example.com/none"\n\nfunc main() {}\n',
 }
+WORKSPACE_PROGRAM = localnode.TINY_PROGRAM.replace(
+    'import "time"', 'import (\n\t"time"\n\n\t"example.com/none/words"\n)'
+).replace("{ time", "{ println(words.Hello); time")
+SLOW = 60
+"""Seconds that a busy machine may be late."""
+KUBELET_TRIES_AGAIN = 120
+"""Seconds from one try to mount a Secret to the next one, at the most."""
 CASES = (
     Case(
         "compile",
@@ -76,6 +83,16 @@ CASES = (
         "False NoMainPackage",
         ("build.package",),
         {"go.mod": MODULE, "lib.go": "package lib\n"},
+    ),
+    Case(
+        "constrained-main",
+        "False NoMainPackage",
+        ("build.package",),
+        {
+            "go.mod": MODULE,
+            "lib.go": "package tiny\n",
+            "magefile.go": "//go:build mage\n\n" + localnode.TINY_PROGRAM,
+        },
     ),
     Case(
         "many-mains",
@@ -324,6 +341,9 @@ def test_a_bad_spec_changes_nothing_that_serves(checkout: Service) -> None:
     generation = checkout.body()["metadata"]["generation"]
     with pytest.raises(commands.Failed, match=r"spec\.timeZone"):
         checkout.patch({"timeZone": "Mars/Olympus"})
+    for place in ("/tmp/zones", "/var/run/config"):
+        with pytest.raises(commands.Failed, match="must not be below"):
+            checkout.patch({"build": {"files": [{"from": "go.mod", "to": place}]}})
     assert checkout.body()["metadata"]["generation"] == generation
     jobs = len(checkout.jobs())
     checkout.patch({"source": {"git": {"url": "http://169.254.169.254/latest/meta-data.git"}}})
@@ -353,10 +373,52 @@ def test_a_missing_push_secret_is_named_and_mended(shop: str) -> None:
     localnode.until(
         "it goes on by itself",
         lambda: service.says() == "True Serving",
-        localnode.BUILD_SECONDS + 120,
+        localnode.BUILD_SECONDS + KUBELET_TRIES_AGAIN,
     )
     assert service.status()["build"]["attempt"] == 1
     kubectl.kubectl("delete", "gsvc", "late", "-n", shop)
+
+
+def test_a_push_secret_of_another_type_is_named_with_the_command_and_mended(shop: str) -> None:
+    localnode.push("odd-secret", localnode.tiny())
+    wrong = ("create", "secret", "generic", "odd", "-n", shop, "--from-literal=password=x")
+    kubectl.kubectl(*wrong)
+    image = {**localnode.closed(shop, "odd-secret"), "pushSecretRef": {"name": "odd"}}
+    service = localnode.submit(
+        "odd-secret", shop, "odd-secret", image=image, resources=localnode.LEAN, ports=[]
+    )
+    service.wait_until(
+        "SecretNotFound", lambda _: service.says() == "False SecretNotFound", 60 + SLOW
+    )
+    assert (
+        f"Secret {shop}/odd (image.pushSecretRef) has no key .dockerconfigjson" in service.message()
+    )
+    assert f"kubectl create secret docker-registry odd -n {shop} " in service.message()
+    kubectl.kubectl("delete", "secret", "odd", "-n", shop)
+    localnode.push_secret(shop, "odd")
+    service.wait_until(
+        "goes on by itself",
+        lambda _: service.says() == "True Serving",
+        localnode.BUILD_SECONDS + KUBELET_TRIES_AGAIN,
+    )
+    assert service.status()["build"]["attempt"] == 1
+    kubectl.kubectl("delete", "gsvc", "odd-secret", "-n", shop)
+
+
+def test_a_workspace_with_a_module_that_no_proxy_has_builds(shop: str) -> None:
+    localnode.push(
+        "workspace",
+        {
+            "go.work": "go 1.25\n\nuse (\n\t.\n\t./words\n)\n",
+            "go.mod": f"{MODULE}\nrequire example.com/none/words v0.0.0\n",
+            "main.go": WORKSPACE_PROGRAM,
+            "words/go.mod": "module example.com/none/words\n\ngo 1.25\n",
+            "words/words.go": 'package words\n\nconst Hello = "hello"\n',
+        },
+    )
+    service = localnode.submit("workspace", shop, "workspace", resources=localnode.LEAN, ports=[])
+    service.wait_for("True Serving")
+    kubectl.kubectl("delete", "gsvc", "workspace", "-n", shop)
 
 
 def test_a_build_that_never_starts_is_no_fault_of_the_build_and_tried_again(shop: str) -> None:
