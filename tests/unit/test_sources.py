@@ -356,7 +356,7 @@ async def test_a_long_list_of_tiny_packets_leaves_the_loop_to_others(
     try:
         with listening:
             url = f"http://127.0.0.1:{listening.getsockname()[1]}/a.git"
-            subject = sources()
+            subject = sources(longest_seconds=300)
             outcomes = await asyncio.gather(
                 *(subject.resolve(url, None) for _ in range(10)), return_exceptions=True
             )
