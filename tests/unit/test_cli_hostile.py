@@ -370,8 +370,11 @@ def test_a_closed_pipe_ends_in_silence() -> None:
 
 @pytest.mark.parametrize("arguments", [["validate", "-f", "-"], ["render", "-f", "-"]])
 def test_an_interruption_is_130_and_silent(arguments: list[str]) -> None:
+    # A shell that started the tests in the background has SIGINT ignored in all that it started.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [*PROGRAM[:-1], heeds + PROGRAM[-1], *arguments]
     read, write = os.pipe()
-    program = subprocess.Popen([*PROGRAM, *arguments], stdin=read, stderr=subprocess.PIPE)
+    program = subprocess.Popen(command, stdin=read, stderr=subprocess.PIPE)
     try:
         # More than a pipe holds: once it is written, the program reads; soon it waits for more.
         os.write(write, b"#" * (1 << 20))

@@ -95,7 +95,7 @@ def login(watches: Watches, folder: Path = FOLDER) -> Login:
 
 
 async def _read_whole(response: aiohttp.ClientResponse) -> None:
-    """Read a refusal before kopf does: at the first 401 it closes the session of all the others."""
+    """Read an answer before kopf does: at the first 401 it closes the session of all the others."""
     try:
         await response.read()
     except (aiohttp.ClientError, RuntimeError) as error:
@@ -126,11 +126,10 @@ def session(
             # kopf retries after a connection error, and ends the operator after a 404.
             response.close()
             raise aiohttp.ClientConnectionError(f"{path} is not served any more")
-        if response.status != 200:
+        if response.status != 200 or "watch" not in request.url.query:
             await _read_whole(response)
-            return response
-        if "watch" not in request.url.query:
-            watches.listed(path)
+            if response.status == 200:
+                watches.listed(path)
             return response
         watches.opened(path)
         stream = ReportingStream(response.content, lambda: watches.heard(path))
