@@ -64,7 +64,7 @@ check: setup ## Linters, types and import contracts
 
 .PHONY: unit
 unit: setup ## Tests that need no cluster, and their coverage
-	EXAMPLES=100 $(RUN)/python -m coverage run -m pytest -q -m "not e2e" --ignore=tests/faults
+	EXAMPLES=100 WORLDS=200 $(RUN)/python -m coverage run -m pytest -q -m "not e2e" --ignore=tests/faults
 	$(RUN)/python -m coverage report
 	EXAMPLES=$(EXAMPLES) $(RUN)/python -m pytest -q tests/faults $(PROPERTIES)
 	WORLDS=$(WORLDS) SEED=$(SEED) $(RUN)/python -m pytest -q tests/unit/test_worlds.py

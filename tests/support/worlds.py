@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from random import Random
 from typing import Any
 
@@ -21,10 +21,12 @@ import hypothesis
 from goservice import names
 from goservice.api import parsing, resource
 from goservice.api.conditions import Reason, Type
+from goservice.api.resource import GoService
 from goservice.decide import plan, refusals
 from goservice.decide.observed import Fleet, Lookup, Observed, Resolution
 from goservice.decide.writes import Apply, Create, Delete, Plan
 from goservice.errors import InvalidSpec
+from goservice.loop import lookups
 from goservice.manifest import Manifest, format_time, owned
 from goservice.objects import children, config_map
 from goservice.objects.children import Wants
@@ -125,11 +127,18 @@ class Still:
 
     def decide(self) -> Plan:
         """One plan."""
-        try:
-            service = parsing.parse(self.body)
-        except InvalidSpec as error:
-            return refusals.invalid(self.body, error, self.observed(), self.now)
+        service = self.service
+        if isinstance(service, InvalidSpec):
+            return refusals.invalid(self.body, service, self.observed(), self.now)
         return plan.decide(service, self.observed(), f.SETTINGS, self.now)
+
+    @cached_property
+    def service(self) -> GoService | InvalidSpec:
+        """The resource, which nobody changes; else why it cannot be parsed."""
+        try:
+            return parsing.parse(self.body)
+        except InvalidSpec as error:
+            return error
 
     def act(self) -> int:
         """One pass, and the wait for the next one; the writes that it made."""
@@ -146,9 +155,8 @@ class Still:
                 self._judge()
             self.log += [f"event {event.reason}" for event in decided.events]
         for lookup in decided.lookups:
-            self.lookups[lookup] = tuple(
-                m for (kind, _), m in sorted(self.children.items()) if kind == lookup.kind
-            )
+            found = (m for (kind, _), m in sorted(self.children.items()) if kind == lookup.kind)
+            lookups.remember(self.lookups, lookup, tuple(found))
         wait = 0.0 if decided.lookups else decided.requeue_after
         done = len(self.log) - before
         self.at_rest = went_well and wait is None and not done

@@ -161,8 +161,10 @@ def builds_of(
     every = [pod for (kind, _), pod in sorted(observed.children.items()) if kind == "Pod"]
     found, untold = [], []
     for (kind, _), job in sorted(observed.children.items()):
+        if kind != "Job" or not owned(job, service.uid):
+            continue
         of_name = names.parse_build(service, job["metadata"]["name"])
-        if kind != "Job" or of_name is None or not owned(job, service.uid):
+        if of_name is None:
             continue
         pods = _pods_of(every, job["metadata"].get("uid", ""))
         newest = max(pods, key=_created, default=None)
