@@ -339,7 +339,9 @@ def serving(name: str, where: str) -> Service:
     return submit(name, where, image=image, resources=LEAN)
 
 
-def push(name: str, files: Mapping[str, str | Path], message: str = "Change") -> str:
+def push(
+    name: str, files: Mapping[str, str | Path], message: str = "Change", branch: str = "main"
+) -> str:
     """Make files the next commit of a repository of the node's git server; return the commit.
 
     A path in place of a text is where a link leads.
@@ -352,7 +354,7 @@ def push(name: str, files: Mapping[str, str | Path], message: str = "Change") ->
                 file.symlink_to(text)
             else:
                 file.write_text(text)
-        return repositories.add(name, Path(folder), message)
+        return repositories.add(name, Path(folder), message, branch)
 
 
 def tiny(go: str = "1.25", program: str = TINY_PROGRAM) -> dict[str, str]:

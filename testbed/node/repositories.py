@@ -42,12 +42,18 @@ def _git(folder: Path, *arguments: str, date: str = "") -> str:
     ).strip()
 
 
-def create(name: str) -> Path:
-    """An empty bare repository that serves any commit it has, as the large hosts do."""
+def create(name: str, objects: str = "sha1") -> Path:
+    """An empty bare repository that serves any commit it has, as the large hosts do.
+
+    Args:
+        name: The repository; one that is there stays as it is.
+        objects: What names its objects: sha1 or sha256.
+    """
     folder = bare(name)
     if not folder.exists():
         folder.mkdir(parents=True)
-        _git(folder, "init", "--quiet", "--bare", "--initial-branch=main", ".")
+        form = f"--object-format={objects}"
+        _git(folder, "init", "--quiet", "--bare", "--initial-branch=main", form, ".")
         _git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")
         _git(folder, "config", "uploadpack.allowFilter", "true")
     return folder

@@ -105,6 +105,28 @@ CASES = (
         },
     ),
     Case(
+        "large-file",
+        "False UnsafeSource",
+        ("logo.png lies in Git LFS",),
+        {
+            "go.mod": MODULE,
+            "main.go": 'package main\n\nimport _ "embed"\n\n//go:embed logo.png\nvar logo []byte\n\nfunc main() {}\n',
+            "logo.png": f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 4096\n",
+        },
+    ),
+    Case(
+        "cgo",
+        "False CompileFailed",
+        ("needs cgo, which builds do not have: main.go imports C",),
+        localnode.tiny(program='package main\n\nimport "C"\n\nfunc main() {}\n'),
+    ),
+    Case(
+        "merge-marks",
+        "False ModuleDownloadFailed",
+        ("go.mod:3", "<<<<<<<"),
+        {"go.mod": "module a\n\n<<<<<<< HEAD\ngo 1.25\n", "main.go": localnode.TINY_PROGRAM},
+    ),
+    Case(
         "unsafe",
         "False UnsafeSource",
         ("The link secrets points outside the repository, to /var/run/secrets",),
@@ -188,6 +210,12 @@ CASES = (
         git={"url": repositories.url("closed-git", "auth")},
     ),
     Case(
+        "long-names",
+        "False UnsafeSource",
+        ("SHA-256 names", "SHA-1"),
+        git={"url": repositories.url("long-names-of-objects")},
+    ),
+    Case(
         "redirected",
         "False UnsafeSource",
         ("redirects to", "not followed", "spec.source.git.url"),
@@ -218,6 +246,7 @@ def failing(shop: str, checkout: Service, silent: None) -> dict[str, Service]:
     """
     checkout.wait_for("True Serving")
     localnode.push_secret(shop, "wrong", "not-the-password")
+    repositories.create("long-names-of-objects", "sha256")
     services = {case.name: localnode.serving(case.name, shop) for case in CASES}
     for service in services.values():
         service.wait_for("True Serving")
@@ -405,7 +434,9 @@ def test_a_push_secret_of_another_type_is_named_with_the_command_and_mended(shop
     kubectl.kubectl("delete", "gsvc", "odd-secret", "-n", shop)
 
 
-def test_a_workspace_with_a_module_that_no_proxy_has_builds(shop: str) -> None:
+def test_a_workspace_with_a_module_that_no_proxy_has_builds_from_a_branch_of_any_name(
+    shop: str,
+) -> None:
     localnode.push(
         "workspace",
         {
@@ -415,8 +446,12 @@ def test_a_workspace_with_a_module_that_no_proxy_has_builds(shop: str) -> None:
             "words/go.mod": "module example.com/none/words\n\ngo 1.25\n",
             "words/words.go": 'package words\n\nconst Hello = "hello"\n',
         },
+        branch="fix/#42",
     )
-    service = localnode.submit("workspace", shop, "workspace", resources=localnode.LEAN, ports=[])
+    git = {"url": repositories.url("workspace"), "revision": "fix/#42"}
+    service = localnode.submit(
+        "workspace", shop, source={"git": git}, resources=localnode.LEAN, ports=[]
+    )
     service.wait_for("True Serving")
     kubectl.kubectl("delete", "gsvc", "workspace", "-n", shop)
 
