@@ -20,6 +20,8 @@ from tests.support.lab import Lab
 SEED = int(os.environ.get("SEED", "1"))
 WORLDS = int(os.environ.get("WORLDS", "1000"))
 BATCHES = 20
+MOST_QUESTIONS = 5
+"""Times in a row that a pass asks something and is repeated at once with the answer."""
 
 
 @pytest.mark.parametrize("batch", range(BATCHES), ids=lambda batch: f"seed-{SEED}-batch-{batch}")
@@ -62,10 +64,16 @@ async def whole(number: int) -> list[str]:
     sent = 0
     for _ in range(worlds.PASSES + 2):
         sent = len(lab.world.writes)
-        try:
-            wait = await lab.operator.reconcile(key)
-        except errors.ClusterError:
-            wait = 1.0  # as the queue does: again after a while
+        wait: float | None = 0.0
+        for _ in range(MOST_QUESTIONS):
+            try:
+                wait = await lab.operator.reconcile(key)
+            except errors.ClusterError:
+                wait = 1.0  # as the queue does: again after a while
+            if wait != 0.0:
+                break
+        else:
+            return [f"--show {SEED} {number}: asks on and on"]
         lab.now += timedelta(seconds=3600.0 if wait is None else wait)
     written = [w for w in lab.world.writes[sent:] if w[0] != "apply"]
     return [f"--show {SEED} {number}: still writes {written}"] if written else []
