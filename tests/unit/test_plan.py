@@ -1109,6 +1109,21 @@ def test_an_image_that_serves_was_built_whatever_the_history_tells_of_its_build(
         assert decided.status["build"]["phase"] == "Succeeded"
 
 
+def test_a_record_without_an_outcome_tells_nothing() -> None:
+    """Told of the build that the status names, it made two statuses take turns for ever."""
+    service = f.service(generation=2)
+    job = f.job(f.service(), ended="Failed", finished=f.later(80))
+    other = f.job(f.service(), commit="2" * 40, created=f.later(10))
+    told = []
+    for one in (job, other):
+        record = {"build": job["metadata"]["name"], "outcome": ""}
+        status = {"observedGeneration": 2, "build": {"name": one["metadata"]["name"]}}
+        lookups: dict[Lookup, Any] = {asks_for_the_end(job): ()}
+        seen = f.observed(job, other, status={**status, "history": [record]}, lookups=lookups)
+        told.append(reason(decide(service, seen, seconds=90)))
+    assert told == ["NodeLost", "NodeLost"]
+
+
 @pytest.mark.parametrize("number", ["x", "9", ""])
 def test_which_build_a_job_is_its_name_tells_and_no_annotation(number: str) -> None:
     service = f.service()

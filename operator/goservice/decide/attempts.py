@@ -271,7 +271,7 @@ def _recorded(status: LastStatus, record: BuildRecord) -> Outcome | None:
     if record.outcome == Reason.SUCCEEDED:
         fetched = Fetched(commit=record.commit, go=go_line(status.go), arch=record.arch)
         return _made(record.image, fetched, untagged=record.untagged)
-    if status.build_name != record.name:
+    if not record.outcome or status.build_name != record.name:
         return None
     built = find_condition(status.written, Type.BUILT)
     reason = record.outcome
